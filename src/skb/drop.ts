@@ -1,0 +1,45 @@
+/**
+ * The one way to discard a frame (law 4): count the reason, tell the tracepoints, free the skb.
+ *
+ * Conservation: frames in = delivered + dropped + still owned. A frame that did its work (`consumed`) is delivered.
+ */
+import { DROP_REASONS, DropReason } from "../base/drop-reasons.ts";
+import type { Tracepoints } from "../base/tracepoints.ts";
+import type { SkBuff, SkBuffPool } from "./skb.ts";
+
+export class DropCounters {
+  /** Frames by reason number. `counts[DropReason.consumed]` are deliveries. */
+  readonly counts = new Float64Array(DROP_REASONS.length);
+  private readonly pool: SkBuffPool;
+  private readonly trace: Tracepoints;
+
+  constructor(pool: SkBuffPool, trace: Tracepoints) {
+    this.pool = pool;
+    this.trace = trace;
+  }
+
+  /** Discards. *Takes* the skb. */
+  drop(skb: SkBuff, reason: DropReason): void {
+    this.counts[reason]++;
+    if (skb.id !== 0) this.trace.drop(reason, skb.id);
+    this.pool.release(skb);
+  }
+
+  /** The frame has done its work. *Takes* the skb. */
+  consume(skb: SkBuff): void {
+    this.counts[DropReason.consumed]++;
+    this.pool.release(skb);
+  }
+
+  /** Counts a discard of something that never became an skb (RX ring full, a lost frame on a link). */
+  count(reason: DropReason): void {
+    this.counts[reason]++;
+  }
+
+  /** Frames discarded for any reason. */
+  get total(): number {
+    let sum = 0;
+    for (let i = 1; i < this.counts.length; i++) if (i !== DropReason.consumed) sum += this.counts[i] as number;
+    return sum;
+  }
+}
