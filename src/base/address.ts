@@ -112,8 +112,9 @@ export function parseCidr(text: string): Cidr | undefined {
 function parseV6(text: string): Address | undefined {
   const halves = text.split("::");
   if (halves.length > 2) return undefined;
-  const head = parseGroups(halves[0] ?? "");
-  const tail = halves.length === 2 ? parseGroups(halves[1] ?? "") : [];
+  // Dotted quad may stand only at the very end.
+  const head = parseGroups(halves[0] ?? "", halves.length === 1);
+  const tail = halves.length === 2 ? parseGroups(halves[1] ?? "", true) : [];
   if (!head || !tail) return undefined;
   const missing = 8 - head.length - tail.length;
   if (halves.length === 2 ? missing < 1 : missing !== 0) return undefined;
@@ -122,12 +123,12 @@ function parseV6(text: string): Address | undefined {
   return new Address(word(0), word(2), word(4), word(6));
 }
 
-function parseGroups(text: string): number[] | undefined {
+function parseGroups(text: string, endsInV4: boolean): number[] | undefined {
   if (text === "") return [];
   const groups: number[] = [];
   const parts = text.split(":");
   for (const [i, part] of parts.entries()) {
-    const v4 = i === parts.length - 1 ? parseV4(part) : -1;
+    const v4 = endsInV4 && i === parts.length - 1 ? parseV4(part) : -1;
     if (v4 >= 0) groups.push(v4 >>> 16, v4 & 0xffff);
     else if (/^[0-9a-fA-F]{1,4}$/.test(part)) groups.push(Number.parseInt(part, 16));
     else return undefined;

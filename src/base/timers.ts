@@ -17,8 +17,10 @@ export class Timer {
   heapNs: Ns = NEVER;
   /** @internal */
   heapIndex = -1;
-  /** @internal order of arming, breaks ties. */
+  /** @internal order of the last arming, breaks ties. */
   order = 0;
+  /** @internal the order under which it stands in the heap; differs from `order` after a lazy move. */
+  heapOrder = 0;
   readonly fire: (nowNs: Ns) => void;
 
   constructor(fire: (nowNs: Ns) => void) {
@@ -40,11 +42,13 @@ export class Timers {
     timer.order = ++this.orders;
     if (timer.heapIndex < 0) {
       timer.heapNs = atNs;
+      timer.heapOrder = timer.order;
       timer.heapIndex = this.heap.length;
       this.heap.push(timer);
       this.up(timer.heapIndex);
     } else if (atNs < timer.heapNs) {
       timer.heapNs = atNs;
+      timer.heapOrder = timer.order;
       this.up(timer.heapIndex);
     }
   }
@@ -76,15 +80,16 @@ export class Timers {
     return this.heap.filter((t) => t.armed).length;
   }
 
-  /** Brings the heap's top to its true deadline. */
+  /** Brings the heap's top to its true deadline and order. */
   private settle(): void {
     for (;;) {
       const top = this.heap[0];
-      if (top === undefined || top.deadlineNs === top.heapNs) return;
+      if (top === undefined || (top.deadlineNs === top.heapNs && top.order === top.heapOrder)) return;
       if (top.deadlineNs === NEVER) {
         this.remove(top);
       } else {
         top.heapNs = top.deadlineNs;
+        top.heapOrder = top.order;
         this.down(0);
       }
     }
@@ -102,7 +107,7 @@ export class Timers {
   }
 
   private before(a: Timer, b: Timer): boolean {
-    return a.heapNs < b.heapNs || (a.heapNs === b.heapNs && a.order < b.order);
+    return a.heapNs < b.heapNs || (a.heapNs === b.heapNs && a.heapOrder < b.heapOrder);
   }
 
   private up(from: number): void {

@@ -53,9 +53,10 @@ export class Arena {
 
   /** Takes the smallest slot of at least `bytes` bytes; 0 if the fitting class (and any larger) is empty or `bytes` > 64 KB. */
   alloc(bytes: number): number {
+    if (bytes > PAGE_SLOT) return 0;
     for (let cls = bytes <= SMALL_SLOT ? 0 : bytes <= FRAME_SLOT ? 1 : 2; cls < 3; cls++) {
       const address = (this.free[cls] as FreeList).take();
-      if (address !== 0 && bytes <= PAGE_SLOT) return address;
+      if (address !== 0) return address;
     }
     return 0;
   }

@@ -1,0 +1,183 @@
+/**
+ * What the control server asks of a running system. The session behind `serve` implements it over the kernel thread;
+ * tests implement it with a table of constants.
+ *
+ * Rows carry the numbers under the names Linux tools print, so that the CLI only aligns columns. Every method may
+ * answer at once or with a promise. To refuse, throw `Refusal`.
+ */
+import type { Journey } from "../../src/journey/journey.ts";
+import type { SocketRow } from "../../src/transport/port.ts";
+
+export type Awaitable<T> = T | Promise<T>;
+
+/** The hosts of the topology; `--host` names one. */
+export const HOSTS = ["client", "router", "server"] as const;
+export type HostName = (typeof HOSTS)[number];
+
+export interface Info {
+  readonly version: string;
+  /** Unix time of journey time 0, in nanoseconds, decimal. */
+  readonly originUnixNs: string;
+  readonly node: string;
+  /** How the kernel runs. */
+  readonly mode: "thread" | "inline";
+  /** What the numbers are (contract §1 `truth`). */
+  readonly truth: "simulated" | "user-space" | "kernel";
+  /** Where the site answers, e.g. http://127.0.0.1:3000/. */
+  readonly site: string;
+  readonly hosts: readonly string[];
+  readonly acceptPaused: boolean;
+}
+
+/** A filter of finished journeys (contract §2). */
+export interface JourneyQuery {
+  /** 1 to 1000, newest first. */
+  readonly limit: number;
+  readonly outcome?: string;
+  /** Only journeys whose `respondedNs` is at least this. */
+  readonly slowerNs?: number;
+  /** Only journeys that spent time in this stage. */
+  readonly stage?: string;
+}
+
+/** One interface as `ip -s link` shows it. */
+export interface LinkRow {
+  readonly ifindex: number;
+  readonly name: string;
+  /** Without the angle brackets: BROADCAST, MULTICAST, UP, LOWER_UP. */
+  readonly flags: readonly string[];
+  readonly mtu: number;
+  readonly qdisc: string;
+  readonly state: "UP" | "DOWN" | "UNKNOWN";
+  readonly qlen: number;
+  readonly kind: "ether" | "loopback";
+  readonly address: string;
+  readonly broadcast: string;
+  /** a.b.c.d/n of the interface, or "". */
+  readonly inet: string;
+  readonly rx: { readonly bytes: number; readonly packets: number; readonly errors: number; readonly dropped: number; readonly missed: number; readonly mcast: number };
+  readonly tx: { readonly bytes: number; readonly packets: number; readonly errors: number; readonly dropped: number; readonly carrier: number; readonly collsns: number };
+  /** The wire behind it: delay=…, rate=…, loss=… as `--link` takes them; absent for devices without a simulated wire. */
+  readonly wire?: Readonly<Record<string, string | number>>;
+}
+
+/** What can be changed about a wire; absent = as it is. */
+export interface LinkSettings {
+  readonly delayNs?: number;
+  readonly jitterNs?: number;
+  /** 0 = unlimited. */
+  readonly rateBitsPerSecond?: number;
+  /** Probabilities, 0 to 1. */
+  readonly loss?: number;
+  readonly duplicate?: number;
+  readonly reorder?: number;
+  readonly corrupt?: number;
+  readonly mtu?: number;
+  /** Frames the wire may hold. */
+  readonly limit?: number;
+}
+
+export interface ProcessRow {
+  readonly pid: number;
+  readonly name: string;
+  readonly state: string;
+  readonly fds: number;
+  readonly goroutines: number;
+}
+
+export interface NeighbourRow {
+  readonly address: string;
+  readonly dev: string;
+  readonly mac: string;
+  /** REACHABLE, STALE, DELAY, PROBE, INCOMPLETE, FAILED, PERMANENT. */
+  readonly state: string;
+}
+
+export interface RouteRow {
+  /** a.b.c.d/n or "default". */
+  readonly destination: string;
+  readonly via: string;
+  readonly dev: string;
+  readonly source: string;
+  readonly metric: number;
+}
+
+/** One finished system call, as `strace -f -T -tt` would show it. */
+export interface SyscallRow {
+  /** Counts up; a follower asks for what is newer than the last it saw. */
+  readonly seq: number;
+  readonly atNs: number;
+  readonly pid: number;
+  readonly gid: number;
+  /** `accept4(3, {sa_family=AF_INET, …}, [16], SOCK_NONBLOCK) = 7`, without time. */
+  readonly text: string;
+  readonly durationNs: number;
+}
+
+export interface GoroutineRow {
+  readonly id: number;
+  readonly name: string;
+  readonly state: string;
+  readonly parkedOn: string;
+  readonly sinceNs: number;
+  readonly requestId: number;
+}
+
+export interface SysctlRow {
+  readonly name: string;
+  readonly value: string;
+}
+
+/** Stops a capture or a subscription. Idempotent. */
+export type Stop = () => void;
+
+export interface Backend {
+  info(): Awaitable<Info>;
+  journeys(query: JourneyQuery): Awaitable<readonly Journey[]>;
+  journey(id: number): Awaitable<Journey | null>;
+  /** Calls back for each finished journey. The callback returns at once and never throws. */
+  subscribe(listener: (journey: Journey) => void): Stop;
+  sockets(host: HostName): Awaitable<readonly SocketRow[]>;
+  /** nstat name → value. */
+  counters(host: HostName): Awaitable<Readonly<Record<string, number>>>;
+  links(host: HostName): Awaitable<readonly LinkRow[]>;
+  processes(host: HostName): Awaitable<readonly ProcessRow[]>;
+  neighbours(host: HostName): Awaitable<readonly NeighbourRow[]>;
+  routes(host: HostName): Awaitable<readonly RouteRow[]>;
+  /** The newest `limit` calls, oldest first. */
+  syscalls(host: HostName, limit: number): Awaitable<readonly SyscallRow[]>;
+  goroutines(): Awaitable<readonly GoroutineRow[]>;
+  sysctlList(host: HostName): Awaitable<readonly SysctlRow[]>;
+  /** Error text (as sysctl(8) would say it), or null when set. */
+  sysctlSet(host: HostName, name: string, value: string): Awaitable<string | null>;
+  /** Returns the new state of every interface on that wire; throws `Refusal` for an unknown name. */
+  setLink(name: string, settings: LinkSettings): Awaitable<readonly LinkRow[]>;
+  setAccept(paused: boolean): Awaitable<{ readonly paused: boolean }>;
+  /** Refuse connections to a port: with a reset, silently, or by ICMP; "none" takes the rule away. */
+  setReject(port: number, mode: RejectMode): Awaitable<{ readonly port: number; readonly with: RejectMode }>;
+  /** Calls back with pcapng bytes, the section header first, until stopped. */
+  capture(onChunk: (chunk: Uint8Array) => void): Stop;
+  /** Prometheus text exposition. */
+  metrics(): Awaitable<string>;
+  stages(): readonly unknown[];
+  dropReasons(): readonly unknown[];
+}
+
+/** What meets a SYN to a rejected port (iptables REJECT --reject-with tcp-reset, icmp-admin-prohibited; DROP). */
+export const REJECT_MODES = ["none", "tcp-reset", "icmp-admin-prohibited", "drop"] as const;
+export type RejectMode = (typeof REJECT_MODES)[number];
+
+/** A request the backend or the control server refuses: becomes `{ error, why, next }` with `status`. */
+export class Refusal extends Error {
+  override readonly name = "Refusal";
+  readonly status: number;
+  readonly why: string;
+  readonly next: string;
+
+  constructor(status: number, error: string, why: string, next: string) {
+    super(error);
+    this.status = status;
+    this.why = why;
+    this.next = next;
+  }
+}

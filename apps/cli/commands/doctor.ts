@@ -1,0 +1,123 @@
+/**
+ * `sojourn doctor`: what this machine allows, and what each missing thing would enable. Exit code 1 only if the main
+ * job (`sojourn serve` without root) cannot work.
+ */
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { delimiter, join } from "node:path";
+import { Command } from "commander";
+import { listenOnLoopback } from "../control-server.ts";
+import { CommandError, ExitCode } from "../exit-codes.ts";
+import { columns, coloursOf, json, type Terminal } from "../terminal.ts";
+import { readRunRecords, runDirectory } from "../token-file.ts";
+
+export interface Check {
+  readonly name: string;
+  readonly ok: boolean;
+  /** A failed required check means that `serve` cannot work. */
+  readonly required: boolean;
+  readonly found: string;
+  /** What to do, or what it would enable; "" when ok. */
+  readonly next: string;
+}
+
+/** Linux capability numbers (linux/capability.h). */
+const CAP_NET_ADMIN = 12n;
+const CAP_NET_RAW = 13n;
+
+export function doctorCommand(terminal: Terminal): Command {
+  return new Command("doctor")
+    .description("what this machine allows, and what to do about the rest")
+    .option("--json", "print JSON")
+    .action(async (options: { json?: boolean }) => {
+      const checks = await runChecks();
+      terminal.out(options.json ? json(checks) : formatChecks(checks, terminal));
+      if (checks.some((check) => check.required && !check.ok)) {
+        throw new CommandError(ExitCode.failed, "this machine cannot run `sojourn serve`", "a required check failed", "follow the lines marked FAIL");
+      }
+    });
+}
+
+async function runChecks(): Promise<Check[]> {
+  return [
+    checkNode(),
+    checkSharedMemory(),
+    await checkPort(3000, "the site"),
+    await checkPort(4000, "the control API"),
+    checkRunning(),
+    checkCapability("CAP_NET_ADMIN", CAP_NET_ADMIN, "serve --tap needs it: run as root"),
+    checkCapability("CAP_NET_RAW", CAP_NET_RAW, "packet sockets need it: run as root"),
+    checkFile("/dev/net/tun", "serve --tap needs it: modprobe tun"),
+    ...["curl", "wrk", "ab", "tcpdump", "tshark", "ip"].map(checkProgram),
+  ];
+}
+
+function checkNode(): Check {
+  const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
+  const ok = major > 20 || (major === 20 && minor >= 19);
+  return { name: "Node", ok, required: true, found: process.versions.node, next: ok ? "" : "install Node 20.19 or newer" };
+}
+
+function checkSharedMemory(): Check {
+  const ok = typeof SharedArrayBuffer === "function" && typeof Atomics.wait === "function";
+  return { name: "shared memory", ok, required: true, found: ok ? "SharedArrayBuffer and Atomics" : "none", next: ok ? "" : "run with --kernel inline" };
+}
+
+async function checkPort(port: number, what: string): Promise<Check> {
+  const server = createServer();
+  const name = `port ${port}`;
+  try {
+    await listenOnLoopback(server, port, true, name);
+    return { name, ok: true, required: false, found: "free", next: "" };
+  } catch {
+    return { name, ok: false, required: false, found: "taken", next: `${what} moves to the next free port` };
+  } finally {
+    server.close();
+  }
+}
+
+function checkRunning(): Check {
+  const urls = readRunRecords().map((record) => record.url);
+  const found = urls.length > 0 ? urls.join(" ") : "none";
+  return { name: "running server", ok: urls.length > 0, required: false, found, next: urls.length > 0 ? "" : `start one with: sojourn serve (its token goes to ${runDirectory()})` };
+}
+
+function checkCapability(name: string, bit: bigint, next: string): Check {
+  const ok = (effectiveCapabilities() & (1n << bit)) !== 0n;
+  return { name, ok, required: false, found: ok ? "yes" : "no", next: ok ? "" : next };
+}
+
+function effectiveCapabilities(): bigint {
+  try {
+    const match = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8"));
+    return BigInt(`0x${match?.[1] ?? "0"}`);
+  } catch {
+    return 0n;
+  }
+}
+
+function checkFile(path: string, next: string): Check {
+  const ok = existsSync(path);
+  return { name: path, ok, required: false, found: ok ? "there" : "missing", next: ok ? "" : next };
+}
+
+function checkProgram(name: string): Check {
+  const found = (process.env["PATH"] ?? "").split(delimiter).map((directory) => join(directory, name)).find(isExecutable);
+  return { name, ok: found !== undefined, required: false, found: found ?? "missing", next: found ? "" : "optional; tests that use it are skipped" };
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function formatChecks(checks: readonly Check[], terminal: Terminal): string {
+  const colours = coloursOf(terminal);
+  const rows = checks.map((check) => [check.ok ? "ok" : check.required ? "FAIL" : "-", check.name, check.found, check.next]);
+  const text = columns(rows, ["left", "left", "left", "left"]);
+  return text.replace(/^ok/gm, colours.green("ok")).replace(/^FAIL/gm, colours.red("FAIL"));
+}

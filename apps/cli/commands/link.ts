@@ -1,0 +1,63 @@
+/**
+ * `sojourn link`: interfaces in the shape of `ip -s link`, and the wires behind them. `link set` turns a wire's knobs.
+ */
+import { Command } from "commander";
+import type { LinkRow } from "../backend.ts";
+import { getJson, putJson } from "../control-client.ts";
+import { UsageError } from "../exit-codes.ts";
+import { controlOf, type ReadingOptions, readingCommand } from "../reading-command.ts";
+import { json, printable, type Terminal } from "../terminal.ts";
+import { parseControlUrl, parseLinkSettings, splitPairs } from "../values.ts";
+
+export function linkCommand(terminal: Terminal): Command {
+  return readingCommand("link", "interfaces and wires, as `ip -s link` prints them")
+    .argument("[name]", "only this interface")
+    .action(async (name: string | undefined, options: ReadingOptions) => {
+      const links = await getJson<LinkRow[]>(controlOf(options), `/api/links?host=${options.host}`);
+      const shown = links.filter((link) => name === undefined || link.name === name);
+      if (name !== undefined && shown.length === 0) {
+        throw new UsageError(`Device "${name}" does not exist.`, `${options.host} has ${links.map((link) => link.name).join(", ")}`, "list them with: sojourn link");
+      }
+      terminal.out(options.json ? json(shown) : shown.map(formatLink).join(""));
+    })
+    .enablePositionalOptions()
+    .addCommand(linkSetCommand(terminal));
+}
+
+function linkSetCommand(terminal: Terminal): Command {
+  return new Command("set")
+    .description("change a wire, e.g. sojourn link set eth0 delay=10ms loss=1%")
+    .argument("<name>", "an interface on the wire")
+    .argument("<settings...>", "delay jitter rate loss duplicate reorder corrupt mtu limit, as key=value")
+    .option("--json", "print JSON")
+    .option("--control <url>", "control address of the server (default: the one that runs)", parseControlUrl)
+    .action(async (name: string, settings: string[], options: ReadingOptions) => {
+      const pairs = settings.flatMap((text) => splitPairs("link set", text));
+      parseLinkSettings("link set", pairs);
+      const body = Object.fromEntries(pairs);
+      const links = await putJson<LinkRow[]>(controlOf(options), `/api/links/${encodeURIComponent(name)}`, body);
+      terminal.out(options.json ? json(links) : links.map(formatLink).join(""));
+    });
+}
+
+/** The layout of iproute2's ipaddress.c, byte for byte; the wire's line follows where there is a wire. */
+export function formatLink(link: LinkRow): string {
+  const lines = [
+    `${link.ifindex}: ${link.name}: <${link.flags.join(",")}> mtu ${link.mtu} qdisc ${link.qdisc} state ${link.state} mode DEFAULT group default qlen ${link.qlen}`,
+    `    link/${link.kind} ${link.address} brd ${link.broadcast}`,
+    ...statistics("RX", ["bytes", "packets", "errors", "dropped", "missed", "mcast"], link.rx),
+    ...statistics("TX", ["bytes", "packets", "errors", "dropped", "carrier", "collsns"], link.tx),
+  ];
+  if (link.wire) lines.push(`    wire: ${Object.entries(link.wire).map(([key, value]) => printable(`${key} ${value}`)).join(" ") || "ideal"}`);
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+/** iproute2's print_stats64: columns of 10, 8, 7, 7, 7, 7, wider where a number needs it. */
+function statistics(title: string, names: readonly string[], values: Readonly<Record<string, number>>): [string, string] {
+  const minimum = [10, 8, 7, 7, 7, 7];
+  const texts = names.map((name) => String(values[name] ?? 0));
+  const widths = minimum.map((width, i) => Math.max(width - 1, (texts[i] as string).length));
+  const [first, ...others] = names.map((name, i) => name.padStart((widths[i] as number) - (i === 0 ? title.length + 2 - 4 : 0)));
+  const head = `    ${title}: ${[first, ...others].join(" ")}`;
+  return [head.replace(/(mcast|collsns)$/, "$1 "), `    ${texts.map((text, i) => text.padStart(widths[i] as number)).join(" ")} `];
+}

@@ -1,0 +1,164 @@
+/**
+ * `sojourn serve`: starts the stack, the site and the control API, shows a first journey, and runs until Ctrl-C.
+ */
+import { Command, Option } from "commander";
+import type { Journey } from "../../../src/journey/journey.ts";
+import type { LinkSettings } from "../backend.ts";
+import { DEFAULT_CONTROL_PORT } from "../control-client.ts";
+import { type ControlServer, startControlServer } from "../control-server.ts";
+import { UsageError } from "../exit-codes.ts";
+import { firstScreen } from "../first-screen.ts";
+import { type RunningServer, type ServeOptions, startServer } from "../serve-session.ts";
+import type { Terminal } from "../terminal.ts";
+import { removeRunRecord, writeRunRecord } from "../token-file.ts";
+import * as values from "../values.ts";
+
+const DEFAULT_PORT = 3000;
+const FIRST_JOURNEY_MS = 3000;
+
+/** The command line as commander hands it over. */
+interface ServeFlags {
+  readonly port?: number;
+  readonly controlPort?: number;
+  readonly tap?: string;
+  readonly address?: string;
+  readonly gateway?: string;
+  readonly router?: boolean;
+  readonly stream?: string;
+  readonly link: LinkSettings;
+  readonly kernel: "thread" | "inline";
+  readonly seed?: number;
+  readonly quiet?: boolean;
+  readonly maxBody: number;
+  readonly headerTimeout: number;
+  readonly bodyTimeout: number;
+}
+
+export function serveCommand(terminal: Terminal): Command {
+  const port = (flag: string) => (text: string) => values.parsePort(flag, text);
+  const duration = (flag: string) => (text: string) => values.parseDurationNs(flag, text);
+  return new Command("serve")
+    .description("serve the built-in site through our own stack, and show where each request's time goes")
+    .option("--port <n>", `the site's port (default: ${DEFAULT_PORT}, or the next free one)`, port("--port"))
+    .option("--control-port <n>", `the control API's port (default: ${DEFAULT_CONTROL_PORT}, or the next free one)`, port("--control-port"))
+    .option("--tap <name>", "serve on this TAP device instead of the simulated topology (needs CAP_NET_ADMIN)")
+    .option("--address <cidr>", "with --tap: the server's address, e.g. 10.9.0.2/24")
+    .option("--gateway <address>", "with --tap: the default gateway", (text) => values.parseIpv4("--gateway", text))
+    .option("--router", "with --tap: put the router between the TAP and the server")
+    .option("--stream <path>", "serve on a framed stream socket at this path")
+    .option("--link <settings>", "the wire, e.g. delay=10ms,rate=10mbit,loss=1%", (text) => values.parseLinkSettings("--link", values.splitPairs("--link", text)), {})
+    .addOption(new Option("--kernel <mode>", "the kernel in a thread of its own, or inline").choices(["thread", "inline"]).default("thread"))
+    .option("--seed <n>", "seed of the stack's random numbers", (text) => values.parseInteger("--seed", text, 0, 0xffffffff))
+    .option("--quiet", "print one line with the addresses")
+    .option("--max-body <size>", "largest request body (default: 1GiB)", (text) => values.parseBytes("--max-body", text), 2 ** 30)
+    .option("--header-timeout <duration>", "a request's head must arrive within (default: 10s)", duration("--header-timeout"), 10e9)
+    .option("--body-timeout <duration>", "a body may pause for (default: 30s)", duration("--body-timeout"), 30e9)
+    .action((flags: ServeFlags) => serve(flags, terminal));
+}
+
+/** Flags that make no sense without, or with, each other; then the options below the control server. */
+export function toServeOptions(flags: ServeFlags): ServeOptions {
+  const needsTap = (["address", "gateway", "router"] as const).find((name) => flags[name] !== undefined && flags.tap === undefined);
+  if (needsTap) throw new UsageError(`--${needsTap} without --tap`, `--${needsTap} belongs to the TAP device`, "add --tap NAME --address CIDR");
+  if (flags.tap !== undefined && flags.stream !== undefined) {
+    throw new UsageError("--tap and --stream together", "the server host has one link of its own", "choose one of them");
+  }
+  if (flags.tap !== undefined && !/^[A-Za-z0-9_.-]{1,15}$/.test(flags.tap)) {
+    throw new UsageError(`--tap: "${flags.tap}" is not an interface name`, "Linux allows 1 to 15 letters, digits, _ . -", "write it like --tap tap0");
+  }
+  if (flags.tap !== undefined && flags.address === undefined) {
+    throw new UsageError("--tap without --address", "the server needs an address on that link", "add --address 10.9.0.2/24");
+  }
+  if (flags.port !== undefined && flags.port !== 0 && flags.port === flags.controlPort) {
+    throw new UsageError(`--port and --control-port are both ${flags.port}`, "the site and the control API need a port each", "choose two ports");
+  }
+  return {
+    port: flags.port ?? DEFAULT_PORT,
+    portAsked: flags.port !== undefined,
+    ...(flags.tap === undefined ? {} : { tap: tapOptions(flags.tap, flags) }),
+    ...(flags.stream === undefined ? {} : { streamPath: flags.stream }),
+    link: flags.link,
+    kernel: flags.kernel,
+    ...(flags.seed === undefined ? {} : { seed: flags.seed }),
+    maxBodyBytes: flags.maxBody,
+    headerTimeoutNs: flags.headerTimeout,
+    bodyTimeoutNs: flags.bodyTimeout,
+  };
+}
+
+function tapOptions(name: string, flags: ServeFlags): NonNullable<ServeOptions["tap"]> {
+  const { address, prefix } = values.parseNetwork("--address", flags.address ?? "");
+  const gateway = flags.gateway === undefined ? {} : { gateway: flags.gateway };
+  return { name, address: address.toString(), prefix, ...gateway, router: flags.router === true };
+}
+
+async function serve(flags: ServeFlags, terminal: Terminal): Promise<void> {
+  const options = toServeOptions(flags);
+  const stopped = untilSignal();
+  if (terminal.isInteractive && !flags.quiet) terminal.err("starting\r");
+  const running = await startServer(options);
+  const cleanups: (() => void | Promise<void>)[] = [() => running.close()];
+  try {
+    const control = await startControlServer({
+      port: flags.controlPort ?? DEFAULT_CONTROL_PORT,
+      portAsked: flags.controlPort !== undefined,
+      backend: running.backend,
+    });
+    cleanups.unshift(() => control.close());
+    const record = writeRunRecord(control.port, { url: control.url, token: control.token, pid: process.pid });
+    cleanups.unshift(() => removeRunRecord(record));
+    await greet(flags, running, control, terminal);
+    await stopped;
+    if (!flags.quiet) terminal.out(await farewell(running));
+  } finally {
+    for (const cleanup of cleanups) await cleanup();
+  }
+}
+
+async function greet(flags: ServeFlags, running: RunningServer, control: ControlServer, terminal: Terminal): Promise<void> {
+  if (flags.quiet) {
+    terminal.out(`site ${running.siteUrl} control ${control.url}/#token=${control.token}\n`);
+    return;
+  }
+  const moved = flags.controlPort === undefined && control.port !== DEFAULT_CONTROL_PORT;
+  const notes = moved ? [`port ${DEFAULT_CONTROL_PORT} is taken: the control API moved to ${control.port}`, ...running.notes] : running.notes;
+  const journey = await firstJourney(running);
+  terminal.out(firstScreen({ running, control, notes, journey }, terminal));
+}
+
+/** Sends one request and waits, not long, for its journey. */
+async function firstJourney(running: RunningServer): Promise<Journey | undefined> {
+  let unsubscribe = () => {};
+  let timer: NodeJS.Timeout | undefined;
+  const finished = new Promise<Journey | undefined>((resolve) => {
+    unsubscribe = running.backend.subscribe(resolve);
+    timer = setTimeout(() => resolve(undefined), FIRST_JOURNEY_MS);
+  });
+  try {
+    await running.firstRequest();
+    return await finished;
+  } catch {
+    // The screen says that there is no journey yet; the site itself is up.
+    return undefined;
+  } finally {
+    clearTimeout(timer);
+    unsubscribe();
+  }
+}
+
+async function farewell(running: RunningServer): Promise<string> {
+  const { requests, connections, dropped } = await running.summary();
+  return `\nstopped: ${requests} requests on ${connections} connections, ${dropped} frames dropped\n`;
+}
+
+/** Resolves at the first Ctrl-C (or TERM, HUP); a second one ends the process at once. */
+function untilSignal(): Promise<void> {
+  return new Promise((resolve) => {
+    let count = 0;
+    const onSignal = () => {
+      if (++count > 1) process.exit(130);
+      resolve();
+    };
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);
+  });
+}

@@ -1,0 +1,310 @@
+/**
+ * The netpoller: between the goroutines of a process and its `SyscallPort`.
+ *
+ * Every waiting object has a slot; a token carries the slot, what kind of call it stands for, and the slot's generation,
+ * so that a completion finds its owner by one array access and a late one finds nobody. Submissions that meet a full
+ * ring wait here in order. Everything submitted in one batch costs one doorbell.
+ */
+import type { Address } from "../base/address.ts";
+import { Errno, SyscallError } from "../base/errno.ts";
+import { type Clock, MICROSECOND, NEVER, type Ns } from "../base/time.ts";
+import type { Tracepoints } from "../base/tracepoints.ts";
+import { EPOLL_CTL_ADD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC } from "../socket/constants.ts";
+import { type Completion, SysOp, type SyscallPort } from "../socket/syscall-port.ts";
+import type { Scheduler } from "./scheduler.ts";
+import { ChunkPool } from "./write-buffer.ts";
+
+/** What a token of one owner stands for (3 bits). */
+export const CallKind = { receive: 0, send: 1, close: 2, take: 3, accept: 4, call: 5 } as const;
+export type CallKind = (typeof CallKind)[keyof typeof CallKind];
+
+/** Who a completion is for. */
+export interface TokenOwner {
+  /** *Borrows* the completion. */
+  complete(kind: number, completion: Completion): void;
+}
+
+/** A connection with bytes to send. */
+export interface Sender {
+  /** Sends what it can; false if it must be asked again because the port had no room. */
+  sendPending(): boolean;
+}
+
+/** Received bytes offered by the kernel; pooled. */
+export class Offer {
+  address = 0;
+  len = 0;
+  arrivedNs: Ns = 0;
+  queuedNs: Ns = 0;
+  next: Offer | null = null;
+}
+
+/** What Go registers every socket for (runtime/netpoll_epoll.go), and EPOLL_CLOEXEC. */
+const EPOLL_GO = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+const EPOLL_CLOEXEC = SOCK_CLOEXEC;
+
+const KIND_BITS = 3;
+const SLOT_BITS = 20;
+const SLOT_MASK = (1 << SLOT_BITS) - 1;
+const GENERATION_SHIFT = KIND_BITS + SLOT_BITS;
+const MAX_SLOTS = 1 << SLOT_BITS;
+/** While submissions wait for a full ring, the process looks again after this time at the latest. */
+const RING_FULL_RETRY_NS = 100 * MICROSECOND;
+
+interface Submission {
+  op: SysOp;
+  fd: number;
+  token: number;
+  gid: number;
+  a: number;
+  b: number;
+  c: number;
+  d: number;
+  address: Address | null;
+  port: number;
+}
+
+export class Netpoll {
+  readonly port: SyscallPort;
+  readonly scheduler: Scheduler;
+  readonly clock: Clock;
+  readonly trace: Tracepoints;
+  readonly pid: number;
+  readonly chunks = new ChunkPool();
+  /** Foreign (async) code was resumed: the driver must let microtasks run before it moves on. */
+  onResume: () => void = () => {};
+  private readonly owners: (TokenOwner | null)[] = [null];
+  private readonly generations: number[] = [0];
+  private readonly freeSlots: number[] = [];
+  private readonly overflow: Submission[] = [];
+  private readonly dirty: Sender[] = [];
+  private offers: Offer | null = null;
+  private flushScheduled = false;
+  private epollFd = -1;
+  private readonly unregistered: number[] = [];
+  private epollAsked = false;
+
+  constructor(port: SyscallPort, scheduler: Scheduler, clock: Clock, trace: Tracepoints) {
+    this.port = port;
+    this.scheduler = scheduler;
+    this.clock = clock;
+    this.trace = trace;
+    this.pid = port.pid;
+  }
+
+  /** Takes a slot for `owner`; returns its base token: add a `CallKind`. */
+  register(owner: TokenOwner): number {
+    let slot = this.freeSlots.pop();
+    if (slot === undefined) {
+      slot = this.owners.length;
+      if (slot >= MAX_SLOTS) throw new SyscallError(Errno.ENFILE, "netpoll");
+      this.owners.push(null);
+      this.generations.push(0);
+    }
+    this.owners[slot] = owner;
+    return ((this.generations[slot] as number) << GENERATION_SHIFT) | (slot << KIND_BITS);
+  }
+
+  /** Gives the slot back; later completions of its tokens are ignored. */
+  release(baseToken: number): void {
+    const slot = (baseToken >>> KIND_BITS) & SLOT_MASK;
+    this.owners[slot] = null;
+    this.generations[slot] = ((this.generations[slot] as number) + 1) & 0xff;
+    this.freeSlots.push(slot);
+  }
+
+  /** Queues one submission. Never fails: what meets a full ring follows later, in order. */
+  submit(op: SysOp, fd: number, token: number, a = 0, b = 0, c = 0, d = 0): void {
+    const gid = this.gid;
+    if (this.overflow.length > 0 || !this.port.submit(op, fd, token, gid, a, b, c, d)) {
+      this.overflow.push({ op, fd, token, gid, a, b, c, d, address: null, port: 0 });
+    }
+    if (!this.scheduler.running) this.flushSoon();
+  }
+
+  /** The same with an address. */
+  submitWithAddress(op: SysOp, fd: number, token: number, address: Address, port: number): void {
+    const gid = this.gid;
+    if (this.overflow.length > 0 || !this.port.submitWithAddress(op, fd, token, gid, address, port)) {
+      this.overflow.push({ op, fd, token, gid, a: 0, b: 0, c: 0, d: 0, address, port });
+    }
+    if (!this.scheduler.running) this.flushSoon();
+  }
+
+  /** Stages and submits one `send`; false when there is no room now. */
+  send(fd: number, token: number, bytes: Uint8Array, at: number, len: number): boolean {
+    if (this.overflow.length > 0) return false;
+    const staged = this.port.stage(bytes, at, len);
+    if (staged < 0) return false;
+    // A send that meets a full ring stays the next submission: the overflow keeps the order, and nobody stages meanwhile.
+    this.submit(SysOp.send, fd, token, staged, len);
+    return true;
+  }
+
+  /** Makes one call and waits for its completion. Set-up paths only: it costs a promise. */
+  call(name: string, op: SysOp, fd: number, a = 0, b = 0, c = 0, d = 0): Promise<CallResult> {
+    return new Promise((resolve, reject) => {
+      const pending = new PendingCall(this, name, resolve, reject);
+      this.submit(op, fd, pending.token, a, b, c, d);
+    });
+  }
+
+  /** The same with an address; errors name it. */
+  callWithAddress(name: string, op: SysOp, fd: number, address: Address, port: number): Promise<CallResult> {
+    return new Promise((resolve, reject) => {
+      const pending = new PendingCall(this, name, resolve, reject, formatEndpoint(address, port));
+      this.submitWithAddress(op, fd, pending.token, address, port);
+    });
+  }
+
+  /** Registers a socket with the process's epoll instance as Go does; the instance is made at the first call. */
+  watch(fd: number): void {
+    if (this.epollFd >= 0) {
+      this.submit(SysOp.epollCtl, this.epollFd, 0, EPOLL_CTL_ADD, fd, EPOLL_GO, fd);
+      return;
+    }
+    this.unregistered.push(fd);
+    if (this.epollAsked) return;
+    this.epollAsked = true;
+    this.call("epoll_create1", SysOp.epollCreate, -1, EPOLL_CLOEXEC).then(
+      ({ result }) => {
+        this.epollFd = result;
+        for (const waiting of this.unregistered.splice(0)) this.watch(waiting);
+      },
+      // Without an epoll instance (fd table full) data still flows: offers need none.
+      () => {
+        this.epollAsked = false;
+      },
+    );
+  }
+
+  /** Hands at most `budget` completions to their owners; returns how many. */
+  reap(budget: number): number {
+    const port = this.port;
+    const completion = port.completion;
+    let n = 0;
+    while (n < budget && port.reap()) {
+      n++;
+      const token = completion.token;
+      const slot = (token >>> KIND_BITS) & SLOT_MASK;
+      const owner = this.owners[slot];
+      if (owner && this.generations[slot] === token >>> GENERATION_SHIFT) {
+        owner.complete(token & ((1 << KIND_BITS) - 1), completion);
+      }
+    }
+    return n;
+  }
+
+  /** `sender` has bytes to send: at the end of this step, or in a microtask when no batch is running. */
+  markDirty(sender: Sender): void {
+    this.dirty.push(sender);
+    if (!this.scheduler.running) this.flushSoon();
+  }
+
+  /** Lets dirty connections send, oldest first, until the port has no room: the rest keep their turn. */
+  sendDirty(): void {
+    const dirty = this.dirty;
+    let done = 0;
+    while (done < dirty.length && (dirty[done] as Sender).sendPending()) done++;
+    if (done === dirty.length) dirty.length = 0;
+    else if (done > 0) dirty.splice(0, done);
+  }
+
+  /** Everything out: overflow, dirty connections, one doorbell. */
+  flush(): void {
+    this.drainOverflow();
+    this.sendDirty();
+    this.port.flush();
+  }
+
+  /** When to run again although nothing happened: only while the submission ring is full. */
+  deadline(): Ns {
+    return this.overflow.length > 0 ? this.clock.nowNs + RING_FULL_RETRY_NS : NEVER;
+  }
+
+  takeOffer(): Offer {
+    const offer = this.offers ?? new Offer();
+    this.offers = offer.next;
+    offer.next = null;
+    return offer;
+  }
+
+  releaseOffer(offer: Offer): void {
+    offer.next = this.offers;
+    this.offers = offer;
+  }
+
+  private get gid(): number {
+    return this.scheduler.current?.id ?? 0;
+  }
+
+  private drainOverflow(): void {
+    const { overflow, port } = this;
+    let done = 0;
+    for (const s of overflow) {
+      const taken =
+        s.address === null
+          ? port.submit(s.op, s.fd, s.token, s.gid, s.a, s.b, s.c, s.d)
+          : port.submitWithAddress(s.op, s.fd, s.token, s.gid, s.address, s.port, s.a, s.b, s.c);
+      if (!taken) break;
+      done++;
+    }
+    if (done > 0) overflow.splice(0, done);
+  }
+
+  /** One flush for all that continuations of promises do before it: they run outside any batch. */
+  private flushSoon(): void {
+    if (this.flushScheduled) return;
+    this.flushScheduled = true;
+    void Promise.resolve().then(() => {
+      this.flushScheduled = false;
+      if (!this.scheduler.running) this.flush();
+    });
+  }
+}
+
+/** What a call came back with. */
+export interface CallResult {
+  readonly result: number;
+  /** Accept and connect: the connection id. */
+  readonly data: number;
+  readonly words: readonly [number, number, number, number];
+  readonly port: number;
+}
+
+class PendingCall implements TokenOwner {
+  readonly token: number;
+  private readonly base: number;
+  private readonly netpoll: Netpoll;
+  private readonly name: string;
+  private readonly resolve: (value: CallResult) => void;
+  private readonly reject: (error: unknown) => void;
+  private readonly detail: string;
+
+  constructor(netpoll: Netpoll, name: string, resolve: (v: CallResult) => void, reject: (e: unknown) => void, detail = "") {
+    this.netpoll = netpoll;
+    this.name = name;
+    this.resolve = resolve;
+    this.reject = reject;
+    this.detail = detail;
+    this.base = netpoll.register(this);
+    this.token = this.base | CallKind.call;
+  }
+
+  complete(_kind: number, c: Completion): void {
+    this.netpoll.release(this.base);
+    this.netpoll.onResume();
+    if (c.result < 0) {
+      this.reject(new SyscallError(c.result, this.name, this.detail));
+      return;
+    }
+    const w = c.peerWords;
+    const words = [w[0] as number, w[1] as number, w[2] as number, w[3] as number] as const;
+    this.resolve({ result: c.result, data: c.data, words, port: c.peerPort });
+  }
+}
+
+/** "10.0.0.1:80", "[::1]:80". */
+export function formatEndpoint(address: Address, port: number): string {
+  return address.isV4 ? `${address}:${port}` : `[${address}]:${port}`;
+}

@@ -1,0 +1,123 @@
+/**
+ * Bytes a connection was given to write and the kernel has not taken yet: a chain of pooled chunks, copied into once.
+ *
+ * Small answers use 4 KB chunks, bulk 64 KB ones; the pool keeps a bounded number of each.
+ */
+
+const SMALL_CHUNK = 4096;
+const LARGE_CHUNK = 65536;
+/** How many idle chunks of each size a process keeps: 1 MiB and 4 MiB. */
+const POOL_SMALL = 256;
+const POOL_LARGE = 64;
+
+/** One chunk; unsent bytes are [start, end). */
+export class Chunk {
+  readonly bytes: Uint8Array;
+  start = 0;
+  end = 0;
+  next: Chunk | null = null;
+
+  constructor(size: number) {
+    this.bytes = new Uint8Array(size);
+  }
+}
+
+/** The chunks of one process. */
+export class ChunkPool {
+  private readonly small: Chunk[] = [];
+  private readonly large: Chunk[] = [];
+
+  take(isLarge: boolean): Chunk {
+    return (isLarge ? this.large.pop() : this.small.pop()) ?? new Chunk(isLarge ? LARGE_CHUNK : SMALL_CHUNK);
+  }
+
+  release(chunk: Chunk): void {
+    chunk.start = chunk.end = 0;
+    chunk.next = null;
+    const isLarge = chunk.bytes.length === LARGE_CHUNK;
+    const list = isLarge ? this.large : this.small;
+    if (list.length < (isLarge ? POOL_LARGE : POOL_SMALL)) list.push(chunk);
+  }
+}
+
+/** First-in-first-out bytes. */
+export class WriteBuffer {
+  /** Bytes held. */
+  length = 0;
+  /** The chunk with the oldest bytes, or null. */
+  head: Chunk | null = null;
+  private tail: Chunk | null = null;
+  private readonly pool: ChunkPool;
+
+  constructor(pool: ChunkPool) {
+    this.pool = pool;
+  }
+
+  /** Appends, copying. */
+  append(bytes: Uint8Array, at: number, len: number): void {
+    let from = at;
+    let left = len;
+    while (left > 0) {
+      const chunk = this.room(left);
+      const n = Math.min(left, chunk.bytes.length - chunk.end);
+      if (from === 0 && n === bytes.length) chunk.bytes.set(bytes, chunk.end);
+      else chunk.bytes.set(bytes.subarray(from, from + n), chunk.end);
+      chunk.end += n;
+      from += n;
+      left -= n;
+    }
+    this.length += len;
+  }
+
+  /** Appends text, one byte per character (the low eight bits of its code). */
+  appendLatin1(text: string): void {
+    let from = 0;
+    while (from < text.length) {
+      const chunk = this.room(text.length - from);
+      const n = Math.min(text.length - from, chunk.bytes.length - chunk.end);
+      const bytes = chunk.bytes;
+      const base = chunk.end - from;
+      for (let i = from; i < from + n; i++) bytes[base + i] = text.charCodeAt(i);
+      chunk.end += n;
+      from += n;
+    }
+    this.length += text.length;
+  }
+
+  /** Drops the `n` oldest bytes. */
+  consume(n: number): void {
+    this.length -= n;
+    let left = n;
+    while (left > 0) {
+      const chunk = this.head as Chunk;
+      const held = chunk.end - chunk.start;
+      if (left < held) {
+        chunk.start += left;
+        return;
+      }
+      left -= held;
+      this.dropHead(chunk);
+    }
+  }
+
+  clear(): void {
+    while (this.head !== null) this.dropHead(this.head);
+    this.length = 0;
+  }
+
+  private dropHead(chunk: Chunk): void {
+    this.head = chunk.next;
+    if (this.head === null) this.tail = null;
+    this.pool.release(chunk);
+  }
+
+  private room(wanted: number): Chunk {
+    const tail = this.tail;
+    if (tail !== null && tail.end < tail.bytes.length) return tail;
+    const chunk = this.pool.take(tail !== null || wanted > SMALL_CHUNK);
+    if (tail === null) this.head = chunk;
+    else tail.next = chunk;
+    this.tail = chunk;
+    return chunk;
+  }
+}

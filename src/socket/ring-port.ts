@@ -1,0 +1,228 @@
+/**
+ * RingPort: the process's side of the rings.
+ *
+ * The same class serves a process in the kernel's thread (`onSubmit` runs each submission at once) and one in a thread
+ * of its own (`toKernel`, or the doorbell word, wakes the kernel once per flush).
+ */
+import type { Address } from "../base/address.ts";
+import type { Clock } from "../base/time.ts";
+import { Cost } from "../base/time.ts";
+import { CQ_WORDS, Control, Cq, SQ_WORDS, Sq, type SyscallRings } from "./rings.ts";
+import type { Completion, SysOp, SyscallPort } from "./syscall-port.ts";
+
+export interface RingPortOptions {
+  /** Inline mode: runs the kernel's side (`() => server.consume()`) at every submission. */
+  readonly onSubmit?: () => void;
+  /** Thread mode: wakes the kernel, in place of Atomics.notify on the `kernelDoorbell` word. */
+  readonly toKernel?: () => void;
+}
+
+/** The reused completion record. */
+class CompletionRecord implements Completion {
+  token = 0;
+  result = 0;
+  flags = 0;
+  fd = 0;
+  data = 0;
+  address = 0;
+  offset = 0;
+  arrivedNs = 0;
+  queuedNs = 0;
+  readonly peerWords = new Int32Array(4);
+  peerPort = 0;
+  readonly localWords = new Int32Array(4);
+  localPort = 0;
+}
+
+export class RingPort implements SyscallPort {
+  readonly pid: number;
+  readonly completion: Completion = new CompletionRecord();
+  readonly rings: SyscallRings;
+  private readonly arena: Uint8Array;
+  private readonly clock: Clock;
+  private readonly onSubmit: (() => void) | undefined;
+  private readonly toKernel: (() => void) | undefined;
+  private sqTail = 0;
+  private cqHead = 0;
+  /** Free-running count of staging bytes allocated, skipped ends included. */
+  private stagingTail = 0;
+  private dirty = false;
+
+  /** `arena` is the kernel's packet memory (`Arena.bytes`), `clock` this process's clock. */
+  constructor(pid: number, rings: SyscallRings, arena: Uint8Array, clock: Clock, options: RingPortOptions = {}) {
+    this.pid = pid;
+    this.rings = rings;
+    this.arena = arena;
+    this.clock = clock;
+    this.onSubmit = options.onSubmit;
+    this.toKernel = options.toKernel;
+  }
+
+  submit(op: SysOp, fd: number, token: number, gid: number, a = 0, b = 0, c = 0, d = 0): boolean {
+    const at = this.reserve(op, fd, token, gid);
+    if (at < 0) return false;
+    const sq = this.rings.sq;
+    sq[at + Sq.a] = a;
+    sq[at + Sq.b] = b;
+    sq[at + Sq.c] = c;
+    sq[at + Sq.d] = d;
+    sq[at + Sq.port] = -1;
+    this.publish();
+    return true;
+  }
+
+  submitWithAddress(
+    op: SysOp,
+    fd: number,
+    token: number,
+    gid: number,
+    address: Address,
+    port: number,
+    a = 0,
+    b = 0,
+    c = 0,
+  ): boolean {
+    const at = this.reserve(op, fd, token, gid);
+    if (at < 0) return false;
+    const sq = this.rings.sq;
+    sq[at + Sq.a] = a;
+    sq[at + Sq.b] = b;
+    sq[at + Sq.c] = c;
+    sq[at + Sq.d] = 0;
+    sq[at + Sq.address] = address.w0;
+    sq[at + Sq.address + 1] = address.w1;
+    sq[at + Sq.address + 2] = address.w2;
+    sq[at + Sq.address + 3] = address.w3;
+    sq[at + Sq.port] = port;
+    this.publish();
+    return true;
+  }
+
+  /** At most half the staging area at once (else -1 for ever): so a call that had to skip the end still fits. */
+  stage(bytes: Uint8Array, at: number, len: number): number {
+    const size = this.rings.sizes.stagingBytes;
+    const used = (this.stagingTail - Atomics.load(this.rings.control, Control.stagingHead)) >>> 0;
+    let start = this.stagingTail & (size - 1);
+    const skip = start + len > size ? size - start : 0;
+    if (len > size >> 1 || used + skip + len > size) return -1;
+    if (skip > 0) start = 0;
+    copy(bytes, at, len, this.rings.staging, start);
+    this.stagingTail = (this.stagingTail + skip + len) | 0;
+    return start;
+  }
+
+  copyOut(address: number, len: number, into: Uint8Array, at: number): void {
+    copy(this.arena, address, len, into, at);
+    this.clock.charge(Cost.copyByte, len);
+  }
+
+  flush(): void {
+    if (!this.dirty) return;
+    this.dirty = false;
+    if (this.onSubmit) this.onSubmit();
+    else this.ring();
+  }
+
+  reap(): boolean {
+    const control = this.rings.control;
+    if (Atomics.load(control, Control.cqTail) === this.cqHead && this.isDrained()) return false;
+    this.load(((this.cqHead & (this.rings.sizes.completions - 1)) * CQ_WORDS) | 0);
+    this.cqHead = (this.cqHead + 1) | 0;
+    Atomics.store(control, Control.cqHead, this.cqHead);
+    return true;
+  }
+
+  /**
+   * Says that the process is going to sleep. False: something came meanwhile, reap first. After true the next
+   * completion counts as a wake-up; the driver waits on `processDoorbell` (or for `toProcess`) and then calls `awake`.
+   */
+  prepareSleep(): boolean {
+    const control = this.rings.control;
+    this.flush();
+    Atomics.store(control, Control.processSleeping, 1);
+    if (Atomics.load(control, Control.cqTail) === this.cqHead && this.isDrained()) return true;
+    Atomics.store(control, Control.processSleeping, 0);
+    return false;
+  }
+
+  /** The process runs again. */
+  awake(): void {
+    Atomics.store(this.rings.control, Control.processSleeping, 0);
+  }
+
+  /** True if there is a completion to reap. */
+  get hasCompletions(): boolean {
+    return Atomics.load(this.rings.control, Control.cqTail) !== this.cqHead;
+  }
+
+  /** The ring looked empty: lets the kernel notify again, fetches what overflowed, looks once more (as NAPI does). */
+  private isDrained(): boolean {
+    const control = this.rings.control;
+    Atomics.store(control, Control.notified, 0);
+    if (Atomics.load(control, Control.overflow) !== 0) {
+      if (this.onSubmit) this.onSubmit();
+      else this.ring();
+    }
+    return Atomics.load(control, Control.cqTail) === this.cqHead;
+  }
+
+  private ring(): void {
+    if (this.toKernel) {
+      Atomics.add(this.rings.control, Control.kernelDoorbell, 1);
+      this.toKernel();
+    } else {
+      this.rings.ringKernel();
+    }
+  }
+
+  /** Word index of the next free submission record with its head filled in, or -1. */
+  private reserve(op: SysOp, fd: number, token: number, gid: number): number {
+    const rings = this.rings;
+    const used = (this.sqTail - Atomics.load(rings.control, Control.sqHead)) >>> 0;
+    if (used >= rings.sizes.submissions) return -1;
+    const at = (this.sqTail & (rings.sizes.submissions - 1)) * SQ_WORDS;
+    const sq = rings.sq;
+    sq[at + Sq.op] = op;
+    sq[at + Sq.fd] = fd;
+    sq[at + Sq.token] = token;
+    sq[at + Sq.gid] = gid;
+    sq[at + Sq.staged] = this.stagingTail;
+    rings.sqTimes[(at + Sq.timeNs) >> 1] = this.clock.nowNs;
+    return at;
+  }
+
+  private publish(): void {
+    this.sqTail = (this.sqTail + 1) | 0;
+    this.dirty = true;
+    Atomics.store(this.rings.control, Control.sqTail, this.sqTail);
+    if (this.onSubmit) this.onSubmit();
+  }
+
+  private load(at: number): void {
+    const cq = this.rings.cq;
+    const doubles = this.rings.cqDoubles;
+    const out = this.completion;
+    out.token = cq[at + Cq.token] as number;
+    out.result = cq[at + Cq.result] as number;
+    out.flags = cq[at + Cq.flags] as number;
+    out.fd = cq[at + Cq.fd] as number;
+    out.data = cq[at + Cq.data] as number;
+    out.address = cq[at + Cq.address] as number;
+    out.offset = doubles[(at + Cq.offset) >> 1] as number;
+    out.arrivedNs = doubles[(at + Cq.arrivedNs) >> 1] as number;
+    out.queuedNs = doubles[(at + Cq.queuedNs) >> 1] as number;
+    out.peerPort = cq[at + Cq.peerPort] as number;
+    out.localPort = cq[at + Cq.localPort] as number;
+    for (let i = 0; i < 4; i++) {
+      out.peerWords[i] = cq[at + Cq.peerWords + i] as number;
+      out.localWords[i] = cq[at + Cq.localWords + i] as number;
+    }
+  }
+}
+
+/** Below 64 bytes a loop beats the view that `set` needs; above, one small view per system call is the cheapest copy there is. */
+function copy(from: Uint8Array, fromAt: number, len: number, to: Uint8Array, toAt: number): void {
+  if (len < 64) for (let i = 0; i < len; i++) to[toAt + i] = from[fromAt + i] as number;
+  else if (fromAt === 0 && len === from.length) to.set(from, toAt);
+  else to.set(from.subarray(fromAt, fromAt + len), toAt);
+}

@@ -1,0 +1,202 @@
+/**
+ * What all TCP endpoints of one host share: tables, pools, keys, counters. Handed to every verb as `tcp`.
+ *
+ * The verbs (`input`, `output`, `listener`, …) are functions over (tcp, tcb). Where a lower verb must reach a higher one —
+ * a timer that fires, a connection that ends — it goes through `hooks`, which the façade wires (`tcp.ts`).
+ */
+import { ANY_V4, type Address } from "../../base/address.ts";
+import { assert } from "../../base/assert.ts";
+import { MibId } from "../../base/mib.ts";
+import { SipHash } from "../../base/siphash.ts";
+import { MICROSECOND, MILLISECOND, NEVER, type Ns } from "../../base/time.ts";
+import { Timer } from "../../base/timers.ts";
+import { Point, type Ending } from "../../base/tracepoints.ts";
+import type { IpLayer, OutputOptions } from "../../network/port.ts";
+import type { HostEnv } from "../../skb/host-env.ts";
+import { TcpOptions } from "../../wire/tcp.ts";
+import { TcpState } from "../port.ts";
+import type { CongestionControl } from "./congestion/congestion-control.ts";
+import { Reno } from "./congestion/reno.ts";
+import { MAX_CONNECTIONS } from "./constants.ts";
+import { IsnGenerator } from "./isn.ts";
+import { ConnectionTable, ListenerTable } from "./lookup.ts";
+import { PortTable } from "./ports.ts";
+import { SentSegmentPool } from "./retransmit-queue.ts";
+import { ROW_WORDS, Tcb, type RequestSock, type RowPlace, type Sock } from "./tcb.ts";
+import type { TimeWaitList } from "./time-wait.ts";
+
+/** Rows of header prediction per chunk of memory. */
+const ROWS_PER_CHUNK = 256;
+
+/** Calls that climb from a lower verb to a higher one. */
+export interface TcpHooks {
+  /** The retransmission or probe timer of `tcb` fired. */
+  xmitTimeout(tcb: Tcb): void;
+  delackTimeout(tcb: Tcb): void;
+  keepaliveTimeout(tcb: Tcb): void;
+  synAckTimeout(request: RequestSock): void;
+}
+
+/** How segments leave unless a socket asks otherwise: path MTU discovery on. */
+function defaultOutputOptions(ttl: number): OutputOptions {
+  return { dontFragment: true, ttl, tos: 0 };
+}
+
+export class TcpContext {
+  readonly env: HostEnv;
+  readonly ip: IpLayer;
+  readonly connections: ConnectionTable<Sock>;
+  readonly listeners = new ListenerTable<Tcb>();
+  readonly ports: PortTable;
+  readonly isn: IsnGenerator;
+  readonly sentSegments = new SentSegmentPool();
+  /** The options of the segment being processed. */
+  readonly options = new TcpOptions();
+  readonly hooks: TcpHooks;
+  /** All endpoints that are not in the connection table nor listening: bound or fresh sockets, for `rows()`. */
+  readonly endpoints = new Set<Tcb>();
+  timeWaits!: TimeWaitList;
+  congestion: CongestionControl = new Reno();
+  orphanCount = 0;
+  private readonly freeRows: RowPlace[] = [];
+  private options4: OutputOptions;
+  /** Global budget of challenge ACKs (RFC 5961 §10): when its second began, and what is left. */
+  private challengeWindowNs: Ns = Number.NEGATIVE_INFINITY;
+  private challengesLeft = 0;
+
+  constructor(env: HostEnv, ip: IpLayer, hooks: TcpHooks) {
+    this.env = env;
+    this.ip = ip;
+    this.hooks = hooks;
+    const sip = new SipHash(env.secret);
+    this.isn = new IsnGenerator(sip);
+    this.ports = new PortTable(env.prng.fork(), env.sysctl);
+    this.connections = new ConnectionTable<Sock>(sip.words(new Int32Array([0]), 1), MAX_CONNECTIONS);
+    this.options4 = defaultOutputOptions(env.sysctl.ipDefaultTtl);
+  }
+
+  get nowNs(): Ns {
+    return this.env.clock.nowNs;
+  }
+
+  /** Shared by all connections without options of their own; follows the sysctl. */
+  get outputOptions(): OutputOptions {
+    const ttl = this.env.sysctl.ipDefaultTtl;
+    if (this.options4.ttl !== ttl) this.options4 = defaultOutputOptions(ttl);
+    return this.options4;
+  }
+
+  get rtoMinNs(): Ns {
+    return this.env.sysctl.tcpRtoMinUs * MICROSECOND;
+  }
+
+  get rtoMaxNs(): Ns {
+    return this.env.sysctl.tcpRtoMaxMs * MILLISECOND;
+  }
+
+  /** Adds one to a counter. */
+  count(counter: number): void {
+    this.env.mib.values[counter]++;
+  }
+
+  /** TSval of a connection now: its millisecond clock plus its offset (RFC 7323 §5.4). */
+  timestamp(tsOffset: number): number {
+    return (Math.floor(this.nowNs / MILLISECOND) + tsOffset) >>> 0;
+  }
+
+  /** A new endpoint in state CLOSE with its timers and its row. */
+  createTcb(connId: number): Tcb {
+    const tcb = new Tcb(connId, this.env.pool, this.takeRow(), ANY_V4, this.congestion, this.outputOptions);
+    const { sysctl } = this.env;
+    tcb.rcvbufBytes = sysctl.tcpRmemDefault;
+    tcb.sndbufBytes = sysctl.tcpWmemDefault;
+    tcb.reorderingSegments = sysctl.tcpReordering;
+    tcb.mdevNs = tcb.rtoNs;
+    this.endpoints.add(tcb);
+    return tcb;
+  }
+
+  /** Gives back what a dead endpoint still holds. Its plain fields stay readable, its sequence numbers do not. */
+  releaseTcb(tcb: Tcb): void {
+    assert(!tcb.released, "tcb released twice");
+    tcb.released = true;
+    this.endpoints.delete(tcb);
+    this.freeRows.push({ words: tcb.words, at: tcb.at });
+  }
+
+  /** Arms the retransmission/probe timer. */
+  armXmit(tcb: Tcb, atNs: Ns): void {
+    tcb.xmitTimer ??= new Timer(() => this.hooks.xmitTimeout(tcb));
+    this.env.timers.arm(tcb.xmitTimer, Math.max(atNs, this.nowNs));
+  }
+
+  armDelack(tcb: Tcb, atNs: Ns): void {
+    tcb.delackTimer ??= new Timer(() => this.hooks.delackTimeout(tcb));
+    this.env.timers.arm(tcb.delackTimer, atNs);
+  }
+
+  armKeepalive(tcb: Tcb, atNs: Ns): void {
+    tcb.keepaliveTimer ??= new Timer(() => this.hooks.keepaliveTimeout(tcb));
+    this.env.timers.arm(tcb.keepaliveTimer, atNs);
+  }
+
+  armSynAck(request: RequestSock, atNs: Ns): void {
+    request.timer ??= new Timer(() => this.hooks.synAckTimeout(request));
+    this.env.timers.arm(request.timer, atNs);
+  }
+
+  cancel(timer: Timer | null): void {
+    if (timer !== null && timer.deadlineNs !== NEVER) this.env.timers.cancel(timer);
+  }
+
+  /** Changes state and keeps CurrEstab and EstabResets (Linux tcp_set_state). */
+  setState(tcb: Tcb, state: TcpState): void {
+    const old = tcb.state;
+    const values = this.env.mib.values;
+    if (state === TcpState.established && old !== state) values[MibId.TcpCurrEstab]++;
+    if (state === TcpState.close && (old === TcpState.established || old === TcpState.closeWait)) values[MibId.TcpEstabResets]++;
+    if (old === TcpState.established && state !== old) values[MibId.TcpCurrEstab]--;
+    tcb.state = state;
+  }
+
+  /** True while this connection is recorded (the guard of law 6). */
+  traced(connId: number): boolean {
+    return (connId & this.env.trace.mask) === 0;
+  }
+
+  /** Stamps the end of a connection, once. */
+  stampClosed(tcb: Tcb, ending: Ending): void {
+    if (tcb.closedStamped) return;
+    tcb.closedStamped = true;
+    if (!this.traced(tcb.connId)) return;
+    const acked = Math.min(Math.max(tcb.sndUnaOffset, 0), tcb.sendQueue.endOffset);
+    this.env.trace.stamp(Point.closed, tcb.connId, ending, acked);
+  }
+
+  /** The host's budget of challenge ACKs: tcp_challenge_ack_limit per second. */
+  takeChallenge(): boolean {
+    const limit = this.env.sysctl.tcpChallengeAckLimit;
+    if (limit === 0x7fffffff) return true;
+    const now = this.nowNs;
+    if (now - this.challengeWindowNs >= 1e9) {
+      this.challengeWindowNs = now;
+      this.challengesLeft = Math.ceil(limit / 2) + this.env.prng.below(Math.max(1, limit));
+    }
+    if (this.challengesLeft === 0) return false;
+    this.challengesLeft--;
+    return true;
+  }
+
+  /** Keyed hash of a connection's 4-tuple, for SO_REUSEPORT and ports. */
+  tupleHash(local: Address, localPort: number, remote: Address, remotePort: number, purpose: number): number {
+    return this.isn.tuple(local, localPort, remote, remotePort, purpose);
+  }
+
+  private takeRow(): RowPlace {
+    if (this.freeRows.length === 0) {
+      const words = new Int32Array(ROWS_PER_CHUNK * ROW_WORDS);
+      for (let i = ROWS_PER_CHUNK - 1; i >= 0; i--) this.freeRows.push({ words, at: i * ROW_WORDS });
+    }
+    return this.freeRows.pop() as RowPlace;
+  }
+}

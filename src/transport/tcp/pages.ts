@@ -1,0 +1,30 @@
+/**
+ * Pages: arena slots that hold bytes of a byte stream, for the send queue and for received payload that was copied out
+ * of its frame (law 3). A short queue gets by with a 256 B or 2 KB slot, so that ten thousand idle connections do not
+ * hold ten thousand 64 KB pages.
+ */
+import { FRAME_SLOT, PAGE_SLOT, SMALL_SLOT, type Arena } from "../../skb/arena.ts";
+
+/** From this many queued bytes on a queue takes whole 64 KB pages. */
+const BULK_BYTES = 8 * FRAME_SLOT;
+
+/**
+ * Takes a slot for `wanted` more bytes of a queue that already holds `queuedBytes`. Falls back to smaller slots when the
+ * fitting class is empty; 0 when the arena is out of memory. The slot may be smaller than `wanted`.
+ */
+export function takePage(arena: Arena, wanted: number, queuedBytes: number): number {
+  const total = queuedBytes + wanted;
+  const size = total <= SMALL_SLOT ? SMALL_SLOT : total <= BULK_BYTES ? FRAME_SLOT : PAGE_SLOT;
+  return arena.alloc(size) || arena.alloc(FRAME_SLOT) || arena.alloc(SMALL_SLOT);
+}
+
+/** Copies `len` bytes between two arrays, or within one when the ranges do not overlap. */
+export function copyBytes(src: Uint8Array, srcAt: number, dst: Uint8Array, dstAt: number, len: number): void {
+  if (len < 64) {
+    for (let i = 0; i < len; i++) dst[dstAt + i] = src[srcAt + i];
+  } else if (src === dst) {
+    dst.copyWithin(dstAt, srcAt, srcAt + len);
+  } else {
+    dst.set(src.subarray(srcAt, srcAt + len), dstAt);
+  }
+}

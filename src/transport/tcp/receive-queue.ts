@@ -1,0 +1,202 @@
+/**
+ * The receive queue: bytes in order that no read(2) has taken (Linux sk_receive_queue).
+ *
+ * Law 3: a payload stays in the slot it arrived in only while that is cheap — it fills more than half of the slot and the
+ * pool is roomy. Otherwise it is copied to a stream page and its slot goes back. Either way the queue is a list of *runs*,
+ * contiguous in memory, each with the stream offset and the times of the frame that brought it.
+ */
+import { assert } from "../../base/assert.ts";
+import type { Ns } from "../../base/time.ts";
+import type { Arena } from "../../skb/arena.ts";
+import type { SkBuff, SkBuffPool } from "../../skb/skb.ts";
+import type { ReceivedRun } from "../port.ts";
+import { copyBytes, takePage } from "./pages.ts";
+
+/** Above this many runs, neighbours in one page merge and lose the finer times: bounds the records of tiny segments. */
+const MAX_FINE_RUNS = 256;
+
+/** A page or a frame's slot, released with its last run. */
+class Slot {
+  address = 0;
+  size = 0;
+  /** Bytes written from the start; a frame's slot is always full. */
+  used = 0;
+  runs = 0;
+  /** Bytes it is charged with against the receive buffer: what it holds if shared, all of it if it is a frame's. */
+  chargedBytes = 0;
+  next: Slot | null = null;
+}
+
+class Run {
+  slot: Slot;
+  address = 0;
+  len = 0;
+  offset = 0;
+  arrivedNs: Ns = 0;
+  queuedNs: Ns = 0;
+  next: Run | null = null;
+  constructor(slot: Slot) {
+    this.slot = slot;
+  }
+}
+
+export class ReceiveQueue {
+  /** Stream offset of the next byte a read returns (RFC 9293 has no name; Linux copied_seq). */
+  readOffset = 0;
+  /** Stream offset one past the last byte in order. */
+  endOffset = 0;
+  /** What the queue holds of the receive buffer, in bytes of memory (Linux sk_rmem_alloc). */
+  memoryBytes = 0;
+  private readonly pool: SkBuffPool;
+  private readonly arena: Arena;
+  private head: Run | null = null;
+  private tail: Run | null = null;
+  /** The run the last peek ended in: the next one usually goes on there. */
+  private cursor: Run | null = null;
+  private runCount = 0;
+  /** Records not in use, kept for the next segments; dropped when the connection ends. */
+  private spareRuns: Run | null = null;
+  private spareSlots: Slot | null = null;
+
+  constructor(pool: SkBuffPool) {
+    this.pool = pool;
+    this.arena = pool.arena;
+  }
+
+  /** Bytes a read can take. */
+  get length(): number {
+    return this.endOffset - this.readOffset;
+  }
+
+  /**
+   * Appends `skb.data … skb.tail`, the next bytes in order, and frees the skb (*takes*). Never fails: when there is no
+   * page to copy to, the payload stays in its slot.
+   */
+  append(skb: SkBuff, nowNs: Ns): void {
+    const len = skb.len;
+    const size = skb.end - skb.head;
+    if ((len * 2 > size && this.arena.isRoomy(size)) || !this.copyIn(skb, len, nowNs)) this.keep(skb, len, size, nowNs);
+    else this.pool.release(skb);
+  }
+
+  /** Fills `out` with the run `skip` bytes past the read position; false if there is none. */
+  peek(skip: number, out: ReceivedRun): boolean {
+    const offset = this.readOffset + skip;
+    if (offset >= this.endOffset) return false;
+    let run = this.cursor !== null && this.cursor.offset <= offset ? this.cursor : this.head;
+    while (run !== null && run.offset + run.len <= offset) run = run.next;
+    assert(run !== null, "receive queue: runs do not cover the offset");
+    this.cursor = run;
+    const within = offset - run.offset;
+    out.address = run.address + within;
+    out.len = run.len - within;
+    out.offset = offset;
+    out.arrivedNs = run.arrivedNs;
+    out.queuedNs = run.queuedNs;
+    return true;
+  }
+
+  /** Advances the read position by `n` bytes and frees what lies behind it. */
+  take(n: number): void {
+    assert(n <= this.length, "receive queue: more taken than there is");
+    this.readOffset += n;
+    for (let run = this.head; run !== null && run.offset + run.len <= this.readOffset; run = this.head) this.dropHead(run);
+  }
+
+  /** Gives everything back. The offsets stay. */
+  clear(): void {
+    while (this.head !== null) this.dropHead(this.head);
+    this.readOffset = this.endOffset;
+    this.spareRuns = null;
+    this.spareSlots = null;
+  }
+
+  /** Law 3's other half: copies to pages. False, and nothing taken, when the arena has no page left. */
+  private copyIn(skb: SkBuff, len: number, nowNs: Ns): boolean {
+    let copied = 0;
+    let slot = this.tail !== null && this.tail.slot.used < this.tail.slot.size ? this.tail.slot : null;
+    if (len === 0) return true;
+    while (copied < len) {
+      if (slot === null) {
+        const address = takePage(this.arena, len - copied, this.length);
+        if (address === 0) break;
+        slot = this.newSlot(address, this.arena.slotSize(address));
+      }
+      const n = Math.min(len - copied, slot.size - slot.used);
+      copyBytes(this.arena.bytes, skb.data + copied, this.arena.bytes, slot.address + slot.used, n);
+      this.addRun(slot, slot.address + slot.used, n, skb.arrivedNs, nowNs);
+      slot.used += n;
+      slot.chargedBytes += n;
+      this.memoryBytes += n;
+      copied += n;
+      slot = null;
+    }
+    skb.pull(copied);
+    return copied === len;
+  }
+
+  private keep(skb: SkBuff, len: number, size: number, nowNs: Ns): void {
+    const rest = skb.len;
+    assert(rest <= len, "receive queue: skb grew");
+    const slot = this.newSlot(skb.head, size);
+    slot.used = size;
+    slot.chargedBytes = size;
+    this.memoryBytes += size;
+    this.addRun(slot, skb.data, rest, skb.arrivedNs, nowNs);
+    this.pool.releaseKeepingSlot(skb);
+  }
+
+  private addRun(slot: Slot, address: number, len: number, arrivedNs: Ns, queuedNs: Ns): void {
+    const tail = this.tail;
+    this.endOffset += len;
+    if (tail !== null && tail.slot === slot && tail.address + tail.len === address) {
+      const sameTimes = tail.arrivedNs === arrivedNs && tail.queuedNs === queuedNs;
+      if (sameTimes || this.runCount >= MAX_FINE_RUNS) {
+        tail.len += len;
+        return;
+      }
+    }
+    const run = this.spareRuns ?? new Run(slot);
+    this.spareRuns = run.next;
+    run.slot = slot;
+    run.address = address;
+    run.len = len;
+    run.offset = this.endOffset - len;
+    run.arrivedNs = arrivedNs;
+    run.queuedNs = queuedNs;
+    run.next = null;
+    slot.runs++;
+    this.runCount++;
+    if (tail === null) this.head = run;
+    else tail.next = run;
+    this.tail = run;
+  }
+
+  private dropHead(run: Run): void {
+    this.head = run.next;
+    if (this.head === null) this.tail = null;
+    if (this.cursor === run) this.cursor = null;
+    this.runCount--;
+    const slot = run.slot;
+    if (--slot.runs === 0) {
+      this.memoryBytes -= slot.chargedBytes;
+      this.arena.release(slot.address);
+      slot.next = this.spareSlots;
+      this.spareSlots = slot;
+    }
+    run.next = this.spareRuns;
+    this.spareRuns = run;
+  }
+
+  private newSlot(address: number, size: number): Slot {
+    const slot = this.spareSlots ?? new Slot();
+    this.spareSlots = slot.next;
+    slot.next = null;
+    slot.address = address;
+    slot.size = size;
+    slot.used = 0;
+    slot.runs = 0;
+    slot.chargedBytes = 0;
+    return slot;
+  }
+}

@@ -1,0 +1,136 @@
+/**
+ * The retransmission queue: one record per segment in flight (Linux tcp_rtx_queue), without the bytes — those stay in
+ * the send queue. Records come from a pool of the whole host, so that a segment costs no allocation.
+ *
+ * Counts are in segments, as Linux counts its congestion window: packetsOut = in the queue; of those lostOut are believed
+ * lost, retransOut were sent again and not yet acknowledged, and sackedOut have reached the peer (duplicate ACKs, or SACK).
+ */
+import type { Ns } from "../../base/time.ts";
+
+export class SentSegment {
+  /** Stream offsets [lo, hi): sequence space, so a SYN has lo = −1 and a FIN adds one to hi. */
+  lo = 0;
+  hi = 0;
+  /** TCP flags it carried: SYN, FIN, PSH. */
+  flags = 0;
+  /** When it was last sent; when it was first sent. */
+  sentNs: Ns = 0;
+  firstSentNs: Ns = 0;
+  /** How often it was sent again. */
+  retransmits = 0;
+  /** Believed lost, and not yet sent again since. */
+  lost = false;
+  /** Sent again since it was last marked lost. */
+  retransmitted = false;
+  /** The peer reported it by SACK. */
+  sacked = false;
+  next: SentSegment | null = null;
+}
+
+/** Pool of `SentSegment`s of one host. */
+export class SentSegmentPool {
+  private free: SentSegment | null = null;
+
+  take(lo: number, hi: number, flags: number, nowNs: Ns): SentSegment {
+    const segment = this.free ?? new SentSegment();
+    this.free = segment.next;
+    segment.lo = lo;
+    segment.hi = hi;
+    segment.flags = flags;
+    segment.sentNs = nowNs;
+    segment.firstSentNs = nowNs;
+    segment.retransmits = 0;
+    segment.lost = false;
+    segment.retransmitted = false;
+    segment.sacked = false;
+    segment.next = null;
+    return segment;
+  }
+
+  put(segment: SentSegment): void {
+    segment.next = this.free;
+    this.free = segment;
+  }
+}
+
+export class RetransmitQueue {
+  head: SentSegment | null = null;
+  tail: SentSegment | null = null;
+  packetsOut = 0;
+  lostOut = 0;
+  retransOut = 0;
+  /** Segments that reached the peer out of order: by SACK, or as many as there were duplicate ACKs (NewReno). */
+  sackedOut = 0;
+
+  /** Linux tcp_packets_in_flight: segments believed to be in the network. */
+  get inFlight(): number {
+    return this.packetsOut - this.sackedOut - this.lostOut + this.retransOut;
+  }
+
+  append(segment: SentSegment): void {
+    if (this.tail === null) this.head = segment;
+    else this.tail.next = segment;
+    this.tail = segment;
+    this.packetsOut++;
+  }
+
+  /** Takes the head, acknowledged, out of the counts. The caller puts the record back into the pool. */
+  removeHead(): SentSegment {
+    const segment = this.head as SentSegment;
+    this.head = segment.next;
+    if (this.head === null) this.tail = null;
+    segment.next = null;
+    this.packetsOut--;
+    if (segment.sacked) this.sackedOut--;
+    if (segment.lost) this.lostOut--;
+    if (segment.retransmitted) this.retransOut--;
+    return segment;
+  }
+
+  /** Marks one segment lost (Linux tcp_mark_skb_lost): a retransmission of it that is under way counts as lost too. */
+  markLost(segment: SentSegment): void {
+    if (segment.retransmitted) {
+      segment.retransmitted = false;
+      this.retransOut--;
+    }
+    if (!segment.lost) {
+      segment.lost = true;
+      this.lostOut++;
+    }
+  }
+
+  /** Notes that a segment was sent again. */
+  markRetransmitted(segment: SentSegment, nowNs: Ns): void {
+    segment.sentNs = nowNs;
+    segment.retransmits++;
+    if (!segment.retransmitted) {
+      segment.retransmitted = true;
+      this.retransOut++;
+    }
+  }
+
+  /** Cuts `segment` at `offset` so that its first part fits a smaller MSS. Both keep its marks. */
+  split(segment: SentSegment, offset: number, pool: SentSegmentPool, finFlag: number): void {
+    const rest = pool.take(offset, segment.hi, segment.flags, segment.sentNs);
+    rest.firstSentNs = segment.firstSentNs;
+    rest.retransmits = segment.retransmits;
+    rest.lost = segment.lost;
+    rest.retransmitted = segment.retransmitted;
+    rest.sacked = segment.sacked;
+    segment.hi = offset;
+    segment.flags &= ~finFlag;
+    rest.next = segment.next;
+    segment.next = rest;
+    if (this.tail === segment) this.tail = rest;
+    this.packetsOut++;
+    if (rest.lost) this.lostOut++;
+    if (rest.retransmitted) this.retransOut++;
+    if (rest.sacked) this.sackedOut++;
+  }
+
+  /** Forgets everything; the records go back to the pool. */
+  clear(pool: SentSegmentPool): void {
+    while (this.head !== null) pool.put(this.removeHead());
+    this.sackedOut = 0;
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * The send queue: bytes the process wrote and the peer has not acknowledged, in stream pages (law 3).
+ *
+ * Positions are stream offsets: plain numbers from 0 at the first byte after the SYN, which never wrap. Transmission copies
+ * a range out in one pass with its checksum; a retransmission copies again; no frame ever points into a page.
+ */
+import { assert } from "../../base/assert.ts";
+import { copyAndSum, fold } from "../../base/checksum.ts";
+import type { Arena } from "../../skb/arena.ts";
+import { copyBytes, takePage } from "./pages.ts";
+
+/** One page of the queue: `used` bytes from `offset` on, at `address`. */
+class SendPage {
+  address = 0;
+  size = 0;
+  used = 0;
+  offset = 0;
+  next: SendPage | null = null;
+}
+
+export class SendQueue {
+  /** Stream offset of the first byte kept: everything before it is acknowledged. */
+  startOffset = 0;
+  /** Stream offset one past the last byte written by the process (RFC 9293 has no name; Linux write_seq). */
+  endOffset = 0;
+  private readonly arena: Arena;
+  private head: SendPage | null = null;
+  private tail: SendPage | null = null;
+  /** Where the last copy ended: the next one usually starts there. */
+  private cursor: SendPage | null = null;
+  private spare: SendPage | null = null;
+
+  constructor(arena: Arena) {
+    this.arena = arena;
+  }
+
+  /** Bytes written and not acknowledged. */
+  get length(): number {
+    return this.endOffset - this.startOffset;
+  }
+
+  /** Copies in up to `len` bytes (*borrows* `bytes`); returns how many fitted in memory, 0 when the arena is out. */
+  append(bytes: Uint8Array, at: number, len: number): number {
+    let copied = 0;
+    while (copied < len) {
+      let page = this.tail;
+      if (page === null || page.used === page.size) {
+        page = this.addPage(len - copied);
+        if (page === null) break;
+      }
+      const n = Math.min(len - copied, page.size - page.used);
+      copyBytes(bytes, at + copied, this.arena.bytes, page.address + page.used, n);
+      page.used += n;
+      copied += n;
+      this.endOffset += n;
+    }
+    return copied;
+  }
+
+  /**
+   * Copies bytes [offset, offset + len) to `dstAt` of the arena and returns `initial` plus their partial checksum. The
+   * range must be in the queue.
+   */
+  copyOut(offset: number, len: number, dstAt: number, initial: number): number {
+    if (len === 0) return initial;
+    const bytes = this.arena.bytes;
+    let page = this.pageOf(offset);
+    let skip = offset - page.offset;
+    let done = 0;
+    let total = initial;
+    for (;;) {
+      const n = Math.min(len - done, page.used - skip);
+      const piece = copyAndSum(bytes, page.address + skip, bytes, dstAt + done, n, 0);
+      total += (done & 1) === 0 ? piece : swapHalves(fold(piece));
+      done += n;
+      if (done === len) break;
+      assert(page.next !== null, "send queue: range past the end");
+      page = page.next;
+      skip = 0;
+    }
+    this.cursor = page;
+    return total;
+  }
+
+  /** Releases everything below `offset`. */
+  acknowledge(offset: number): void {
+    const upTo = Math.min(offset, this.endOffset);
+    if (upTo <= this.startOffset) return;
+    this.startOffset = upTo;
+    while (this.head !== null && this.head.offset + this.head.used <= upTo) this.dropHead();
+  }
+
+  /** Gives every page back. */
+  clear(): void {
+    while (this.head !== null) this.dropHead();
+    this.startOffset = this.endOffset;
+  }
+
+  private addPage(wanted: number): SendPage | null {
+    const address = takePage(this.arena, wanted, this.length);
+    if (address === 0) return null;
+    const page = this.spare ?? new SendPage();
+    this.spare = null;
+    page.address = address;
+    page.size = this.arena.slotSize(address);
+    page.used = 0;
+    page.offset = this.endOffset;
+    page.next = null;
+    if (this.tail === null) this.head = page;
+    else this.tail.next = page;
+    this.tail = page;
+    return page;
+  }
+
+  private dropHead(): void {
+    const page = this.head as SendPage;
+    this.head = page.next;
+    if (this.head === null) this.tail = null;
+    if (this.cursor === page) this.cursor = null;
+    this.arena.release(page.address);
+    page.next = null;
+    this.spare = page;
+  }
+
+  private pageOf(offset: number): SendPage {
+    assert(offset >= this.startOffset && offset < this.endOffset, "send queue: offset outside the queue");
+    let page = this.cursor !== null && this.cursor.offset <= offset ? this.cursor : this.head;
+    while (page !== null && page.offset + page.used <= offset) page = page.next;
+    assert(page !== null, "send queue: pages do not cover the offset");
+    return page;
+  }
+}
+
+/** A piece that starts at an odd place of the segment has its bytes in the other halves of the checksum's words. */
+function swapHalves(word: number): number {
+  return ((word & 0xff) << 8) | (word >>> 8);
+}

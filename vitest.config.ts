@@ -1,0 +1,35 @@
+/**
+ * Tests in three projects: `unit` beside the code, `sim` under virtual time, `system` with real clocks, ports and
+ * clients. `system` runs last and one file at a time, so that nothing else disturbs what it measures.
+ */
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    maxWorkers: 2,
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["src/**/*.test.ts", "tools/**/*.test.ts", "apps/**/*.test.ts", "tests/tooling/**/*.test.ts"],
+          testTimeout: 10_000,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        test: { name: "sim", include: ["tests/sim/**/*.test.ts"], testTimeout: 30_000, sequence: { groupOrder: 1 } },
+      },
+      {
+        test: {
+          name: "system",
+          include: ["tests/**/*.test.ts"],
+          exclude: ["tests/sim/**", "tests/tooling/**"],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          fileParallelism: false,
+          sequence: { groupOrder: 2 },
+        },
+      },
+    ],
+  },
+});
