@@ -146,7 +146,7 @@ const SUPPRESSION = /(?:\/\/|\/\*|<!--)\s*(@ts-expect-error|@ts-ignore|@ts-noche
 const SKIPPED = /\b(?:it|test|describe|suite)\.(skip|only|todo|fails)\(/;
 /** A lone word or string, perhaps with a short name before it: the formatter cannot break it. */
 function isUnbreakable(text: string): boolean {
-  return !/\s/.test(text.trim()) || text.replace(/(["'`]).*\1/, "").trim().length <= 24;
+  return !/\s/.test(text.replace(/^\s*(\/\/|\*)?\s*/, "")) || text.replace(/(["'`]).*\1/, "").trim().length <= 24;
 }
 
 const DRAWER = /(^|[-.])(utils?|helpers?|managers?|types|misc|common)\.ts$/;

@@ -26,7 +26,7 @@ details summary { cursor: pointer }
 `;
 
 const SCRIPT = `
-"use strict";
+
 const GROUPS = new Map(JSON.parse(document.getElementById("stages").textContent));
 const KEEP = 20;
 const list = document.getElementById("journeys"), state = document.getElementById("state"), toggle = document.getElementById("accept");
@@ -81,9 +81,9 @@ async function start() {
   events.addEventListener("journey", (event) => { if (!held) show(JSON.parse(event.data)); });
   events.onopen = () => { state.textContent = "live"; };
   events.onerror = () => { state.textContent = "the server does not answer; trying again"; };
-  name();
+  showToggle();
 }
-function name() {
+function showToggle() {
   toggle.disabled = !token;
   toggle.textContent = paused ? "Resume accept()" : "Pause accept()";
   if (!token) toggle.title = "needs the token: open the address that serve printed";
@@ -93,7 +93,7 @@ toggle.onclick = async () => {
   const answer = await fetch("/api/accept", { method: "PUT", headers, body: JSON.stringify({ paused: !paused }) });
   const body = await answer.json();
   if (answer.ok) paused = body.paused; else state.textContent = body.error + ": " + body.why;
-  name();
+  showToggle();
 };
 const hold = document.getElementById("hold");
 hold.onclick = () => { held = !held; hold.textContent = held ? "Go on" : "Hold the list"; };
@@ -130,7 +130,7 @@ export function controlPage(nonce: string): string {
 <table><thead><tr><th scope="col">method</th><th scope="col">path</th><th scope="col">answer</th></tr></thead><tbody>${calls.join("")}</tbody></table>
 </main>
 <script type="application/json" id="stages" nonce="${nonce}">${stages}</script>
-<script nonce="${nonce}">${SCRIPT}</script>
+<script type="module" nonce="${nonce}">${SCRIPT}</script>
 </body></html>
 `;
 }

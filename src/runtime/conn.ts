@@ -155,12 +155,13 @@ export class StreamConn implements Conn, TokenOwner, Sender {
       const offer = this.oldest as Offer;
       const n = Math.min(len - done, offer.len);
       port.copyOut(offer.address, n, into, at + done);
-      netpoll.submit(SysOp.receiveTake, this.fd, 0, n);
       offer.address += n;
       offer.len -= n;
       done += n;
       if (offer.len === 0) this.dropOldestOffer(offer);
     }
+    // The pages are the kernel's again from here on: one read(2), however many runs it copied.
+    netpoll.submit(SysOp.receiveTake, this.fd, 0, len);
     this.offeredBytes -= len;
     this.receivedBytes += len;
     if (isTraced) {

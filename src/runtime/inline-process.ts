@@ -4,14 +4,21 @@
  * In virtual time this is also the process's CPU: while it burns, and before it has started, it does not run, and its
  * other goroutines wait. In real time it is the `inline` kernel mode, where a handler cannot be preempted.
  */
-import { type Clock, Cost, NEVER, type Ns } from "../base/time.ts";
+import { type Clock, NEVER, type Ns } from "../base/time.ts";
 import { Timer, type Timers } from "../base/timers.ts";
 import type { Tracepoints } from "../base/tracepoints.ts";
 import type { SyscallPort } from "../socket/syscall-port.ts";
 import { GoRuntime } from "./runtime.ts";
 
+/** A port that can tell the kernel whether its process sleeps (`RingPort`): the kernel charges the wake-up then. */
+export interface SleepingPort extends SyscallPort {
+  /** False: a completion came meanwhile. */
+  prepareSleep?(): boolean;
+  awake?(): void;
+}
+
 export interface InlineProcessOptions {
-  readonly port: SyscallPort;
+  readonly port: SleepingPort;
   readonly clock: Clock;
   /** The host's timers. */
   readonly timers: Timers;
@@ -83,14 +90,14 @@ export class InlineProcess {
   }
 
   private run(): void {
-    const { clock, onBusy, onError } = this.options;
+    const { clock, onBusy, onError, port } = this.options;
     if (this.isStopped) return;
     if (this.endBurn()) return;
+    port.awake?.();
     const startNs = clock.nowNs;
     let isUnfinished = false;
     this.isRunning = true;
     try {
-      clock.charge(Cost.wakeup, 1);
       isUnfinished = this.runtime.run(clock.nowNs);
     } catch (error) {
       if (!onError) throw error;
@@ -100,7 +107,8 @@ export class InlineProcess {
     }
     onBusy?.(startNs, clock.nowNs);
     this.busyUntilNs = Math.max(this.busyUntilNs, clock.nowNs);
-    const nextNs = isUnfinished ? clock.nowNs : this.runtime.deadline();
+    const isAwake = isUnfinished || port.prepareSleep?.() === false;
+    const nextNs = isAwake ? clock.nowNs : this.runtime.deadline();
     if (nextNs !== NEVER) this.schedule(nextNs);
   }
 

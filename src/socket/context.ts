@@ -28,10 +28,13 @@ export interface TcpConnection {
   readonly localPort: number;
   readonly remoteAddress: Address;
   readonly remotePort: number;
-  /** SO_ERROR: the pending errno (positive), once; 0 if none. */
+  /** Arrival of the first SYN; entry into the accept queue. In ns, 0 = unknown. */
+  readonly synReceivedNs: number;
+  readonly establishedNs: number;
+  /** The pending errno (positive; sk_err), 0 if none. */
+  readonly error: number;
+  /** SO_ERROR: the same, once. */
   takeError(): number;
-  /** The pending errno without taking it, for EPOLLERR. */
-  readonly error?: number;
 }
 
 /** `Tcp` as sockets use it; see `transport/tcp/tcp.ts` for what each call does. */

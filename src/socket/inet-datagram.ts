@@ -14,6 +14,7 @@ const WRITABLE = k.EPOLLOUT | k.EPOLLWRNORM;
 const BROADCAST = Address.v4(0xffffffff);
 /** Largest UDP payload over IPv4. */
 const MAX_PAYLOAD_BYTES = 65507;
+const NOTHING = new Uint8Array(0);
 
 export class InetDatagram extends Socket implements SocketUpcalls {
   override readonly kind: FileKind = "udp";
@@ -91,6 +92,16 @@ export class InetDatagram extends Socket implements SocketUpcalls {
     return this.udp.peek(this.endpoint, out);
   }
 
+  /** Discards the oldest datagram (a reader copied it out of the kernel's pages). */
+  takeOldest(): void {
+    this.udp.receive(this.endpoint, NOTHING, 0, 0, this.scratchName);
+  }
+
+  /** SO_ERROR: the pending errno (positive), once; 0 if none. */
+  takeError(): number {
+    return this.endpoint.takeError?.() ?? 0;
+  }
+
   /** shutdown(2): ENOTCONN, EINVAL. */
   override shutdown(how: number): number {
     if (how !== k.SHUT_RD && how !== k.SHUT_WR && how !== k.SHUT_RDWR) return -Errno.EINVAL;
@@ -110,7 +121,7 @@ export class InetDatagram extends Socket implements SocketUpcalls {
   /** getsockopt(2): ENOPROTOOPT, EOPNOTSUPP (level). */
   override getOption(level: number, name: number): number {
     if (level === k.SOL_SOCKET) {
-      if (name === k.SO_ERROR) return this.endpoint.takeError?.() ?? 0;
+      if (name === k.SO_ERROR) return this.takeError();
       if (name === k.SO_TYPE) return k.SOCK_DGRAM;
       if (name === k.SO_DOMAIN) return this.domain;
       if (name === k.SO_PROTOCOL) return k.IPPROTO_UDP;

@@ -240,7 +240,7 @@ export class InetStream extends Socket implements SocketUpcalls {
       if (tcp.isReadable(tcb) && (state !== TcpState.close || tcp.readableBytes(tcb) > 0)) events |= READABLE;
       if (state === TcpState.close || this.sendShut || tcp.isWritable(tcb)) events |= WRITABLE;
     }
-    if (this.hasError()) events |= k.EPOLLERR;
+    if (tcb.error !== 0) events |= k.EPOLLERR;
     return events;
   }
 
@@ -291,10 +291,6 @@ export class InetStream extends Socket implements SocketUpcalls {
     const errno = this.tcb.takeError();
     if (errno !== 0) return -errno;
     return this.wasConnected ? 0 : -Errno.ENOTCONN;
-  }
-
-  private hasError(): boolean {
-    return (this.tcb.error ?? 0) !== 0;
   }
 
   /** Back to an unconnected socket (Linux tcp_disconnect): the old connection is given up, a bound address is kept. */

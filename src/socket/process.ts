@@ -276,8 +276,12 @@ export class Process {
     return result;
   }
 
-  /** Logs without charging: `park` and `ready` lines. */
-  log(call: number, fd: number, a: number, b: number, c: number, result: number): void {
+  /** Logs a line that is no call of the process: `park`, `ready`, and what an armed call found, at the present time. */
+  logAs(gid: number, call: number, fd: number, a: number, b: number, c: number, result: number): void {
+    this.context.log.add(this.context.env.clock.nowNs, this.pid, gid, call, fd, a, b, c, result);
+  }
+
+  private log(call: number, fd: number, a: number, b: number, c: number, result: number): void {
     const timeNs = this.calledNs > 0 ? this.calledNs : this.context.env.clock.nowNs;
     this.context.log.add(timeNs, this.pid, this.gid, call, fd, a, b, c, result);
   }

@@ -52,12 +52,13 @@ export function formatLink(link: LinkRow): string {
   return lines.map((line) => `${line}\n`).join("");
 }
 
-/** iproute2's print_stats64: columns of 10, 8, 7, 7, 7, 7, wider where a number needs it. */
+/** Two lines as iproute2 prints them: columns of at least 10, 7, 6, 7, 7 and 7, and its trailing blanks. */
 function statistics(title: string, names: readonly string[], values: Readonly<Record<string, number>>): [string, string] {
-  const minimum = [10, 8, 7, 7, 7, 7];
   const texts = names.map((name) => String(values[name] ?? 0));
-  const widths = minimum.map((width, i) => Math.max(width - 1, (texts[i] as string).length));
-  const [first, ...others] = names.map((name, i) => name.padStart((widths[i] as number) - (i === 0 ? title.length + 2 - 4 : 0)));
-  const head = `    ${title}: ${[first, ...others].join(" ")}`;
-  return [head.replace(/(mcast|collsns)$/, "$1 "), `    ${texts.map((text, i) => text.padStart(widths[i] as number)).join(" ")} `];
+  const widths = [10, 7, 6, 7, 7, 7].map((width, i) => Math.max(width, (texts[i] as string).length));
+  const pad = (text: string, i: number) => text.padStart(widths[i] as number);
+  const [first = "", ...others] = names;
+  const firstHead = `${title}:${first.padStart((widths[0] as number) - title.length - 1)}`;
+  const heads = [firstHead, ...others.map((name, i) => pad(name, i + 1))];
+  return [`    ${heads.join(" ")}${" ".repeat(11)}`, `    ${texts.map(pad).join(" ")} `];
 }

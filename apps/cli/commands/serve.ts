@@ -94,10 +94,10 @@ function tapOptions(name: string, flags: ServeFlags): NonNullable<ServeOptions["
 
 async function serve(flags: ServeFlags, terminal: Terminal): Promise<void> {
   const options = toServeOptions(flags);
-  const stopped = untilSignal();
   if (terminal.isInteractive && !flags.quiet) terminal.err("starting\r");
   const running = await startServer(options);
-  const cleanups: (() => void | Promise<void>)[] = [() => running.close()];
+  const stop = signals();
+  const cleanups: (() => void | Promise<void>)[] = [() => running.close(), stop.release];
   try {
     const control = await startControlServer({
       port: flags.controlPort ?? DEFAULT_CONTROL_PORT,
@@ -106,9 +106,12 @@ async function serve(flags: ServeFlags, terminal: Terminal): Promise<void> {
     });
     cleanups.unshift(() => control.close());
     const record = writeRunRecord(control.port, { url: control.url, token: control.token, pid: process.pid });
-    cleanups.unshift(() => removeRunRecord(record));
+    const forget = () => removeRunRecord(record);
+    // Also when the process ends in another way: a closed pipe, a second Ctrl-C, a bug.
+    process.once("exit", forget);
+    cleanups.unshift(forget, () => void process.removeListener("exit", forget));
     await greet(flags, running, control, terminal);
-    await stopped;
+    await stop.first;
     if (!flags.quiet) terminal.out(await farewell(running));
   } finally {
     for (const cleanup of cleanups) await cleanup();
@@ -151,14 +154,18 @@ async function farewell(running: RunningServer): Promise<string> {
   return `\nstopped: ${requests} requests on ${connections} connections, ${dropped} frames dropped\n`;
 }
 
-/** Resolves at the first Ctrl-C (or TERM, HUP); a second one ends the process at once. */
-function untilSignal(): Promise<void> {
-  return new Promise((resolve) => {
-    let count = 0;
-    const onSignal = () => {
-      if (++count > 1) process.exit(130);
-      resolve();
-    };
-    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);
+/** Waits for the first Ctrl-C (or TERM, HUP); a second one ends the process at once. `release` stops listening. */
+function signals(): { readonly first: Promise<void>; readonly release: () => void } {
+  const names = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  let count = 0;
+  let resolveFirst = () => {};
+  const first = new Promise<void>((resolve) => {
+    resolveFirst = resolve;
   });
+  const onSignal = () => {
+    if (++count > 1) process.exit(130);
+    resolveFirst();
+  };
+  for (const name of names) process.on(name, onSignal);
+  return { first, release: () => names.forEach((name) => process.removeListener(name, onSignal)) };
 }

@@ -33,6 +33,7 @@ export interface MarkFact {
 export interface SynFact {
   arrivedNs: Ns;
   polledNs: Ns;
+  pollBeforeNs: Ns;
   atNs: Ns;
 }
 

@@ -63,10 +63,17 @@ export class Occupancy {
     process.begin(process.requests, requestId, atNs);
   }
 
-  /** Request `requestId` left the CPU. */
-  release(pid: number, requestId: number, atNs: Ns): void {
-    const process = this.process(pid);
-    if (process.requests.last?.requestId === requestId) process.end(process.requests, atNs);
+  /** Request `requestId` left the CPU of whatever process it was on. */
+  release(requestId: number, atNs: Ns): void {
+    for (const process of this.processes.values()) {
+      if (process.requests.last?.requestId === requestId) process.end(process.requests, atNs);
+    }
+  }
+
+  /** The process that ran `requestId` last, or 0. */
+  pidOf(requestId: number): number {
+    for (const [pid, process] of this.processes) if (process.requests.last?.requestId === requestId) return pid;
+    return 0;
   }
 
   pause(pid: number, paused: boolean, atNs: Ns): void {

@@ -18,6 +18,8 @@ export interface ReceivedFrame {
   processedNs: Ns;
   /** False if an earlier byte was missing when TCP looked at it. */
   inOrder: boolean;
+  /** When NAPI had looked before. */
+  pollBeforeNs: Ns;
   /** Out of order only: when the hole before it was filled. */
   filledNs: Ns;
   /** The request it was last counted for. */
@@ -39,6 +41,7 @@ export interface Step {
   /** A later byte arrived, or a frame of this connection was dropped, while this one was missing. */
   missedNs: Ns;
   polledNs: Ns;
+  pollBeforeNs: Ns;
   processedNs: Ns;
   inOrder: boolean;
   deliveredNs: Ns;
@@ -77,10 +80,12 @@ export class ReceiveFacts {
   }
 
   /** Bytes [lo,hi) came in a frame. */
-  segment(lo: number, hi: number, arrivedNs: Ns, polledNs: Ns, atNs: Ns): void {
+  segment(lo: number, hi: number, arrivedNs: Ns, polledNs: Ns, atNs: Ns, pollBeforeNs: Ns): void {
     if (hi <= this.frontier) return;
     const inOrder = this.frontier < 0 || lo <= this.deliveredHi;
-    const frame = { lo, hi, arrivedNs, polledNs, processedNs: atNs, inOrder, filledNs: NEVER, countedFor: -1 };
+    const frame: ReceivedFrame = {
+      lo, hi, arrivedNs, polledNs, processedNs: atNs, inOrder, pollBeforeNs, filledNs: NEVER, countedFor: -1,
+    };
     this.frames.push(frame);
     if (!inOrder) this.holes.push(frame);
     if (this.frames.length > Limits.receivedFrames) this.mergeOldestFrames();
@@ -159,7 +164,7 @@ export class ReceiveFacts {
   private step(to: number, counting: boolean): Step {
     const u = this.frontier;
     const step: Step = {
-      offset: u, arrivedNs: NEVER, missedNs: NEVER, polledNs: NEVER, processedNs: NEVER, inOrder: true,
+      offset: u, arrivedNs: NEVER, missedNs: NEVER, polledNs: NEVER, pollBeforeNs: 0, processedNs: NEVER, inOrder: true,
       deliveredNs: NEVER, depthBytes: 0, readNs: NEVER, readEndNs: NEVER, pid: 0,
       parseNs: NEVER, parsedNs: NEVER, frameCount: 0, frames: [],
     };
@@ -189,6 +194,7 @@ export class ReceiveFacts {
   private fillArrival(step: Step, frame: ReceivedFrame): void {
     step.arrivedNs = frame.arrivedNs;
     step.polledNs = frame.polledNs;
+    step.pollBeforeNs = frame.pollBeforeNs;
     step.processedNs = frame.processedNs;
     step.inOrder = frame.inOrder;
   }

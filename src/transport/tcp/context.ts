@@ -13,7 +13,6 @@ import { Timer } from "../../base/timers.ts";
 import { Point, type Ending } from "../../base/tracepoints.ts";
 import type { IpLayer, OutputOptions } from "../../network/port.ts";
 import type { HostEnv } from "../../skb/host-env.ts";
-import { TcpOptions } from "../../wire/tcp.ts";
 import { TcpState } from "../port.ts";
 import type { CongestionControl } from "./congestion/congestion-control.ts";
 import { Reno } from "./congestion/reno.ts";
@@ -22,6 +21,8 @@ import { IsnGenerator } from "./isn.ts";
 import { ConnectionTable, ListenerTable } from "./lookup.ts";
 import { PortTable } from "./ports.ts";
 import { SentSegmentPool } from "./retransmit-queue.ts";
+import { AckOutcome } from "./recovery.ts";
+import { Segment } from "./segment-info.ts";
 import { ROW_WORDS, Tcb, type RequestSock, type RowPlace, type Sock } from "./tcb.ts";
 import type { TimeWaitList } from "./time-wait.ts";
 
@@ -50,8 +51,9 @@ export class TcpContext {
   readonly ports: PortTable;
   readonly isn: IsnGenerator;
   readonly sentSegments = new SentSegmentPool();
-  /** The options of the segment being processed. */
-  readonly options = new TcpOptions();
+  /** The segment being processed, and what its acknowledgement did. */
+  readonly segment = new Segment();
+  readonly ackOutcome = new AckOutcome();
   readonly hooks: TcpHooks;
   /** All endpoints that are not in the connection table nor listening: bound or fresh sockets, for `rows()`. */
   readonly endpoints = new Set<Tcb>();

@@ -24,6 +24,33 @@ export class Reassembly {
   recentSeq = 0;
   recentSeqEnd = 0;
 
+  /** SACK blocks, left and right edge in turn, newest first (RFC 2018 §4); `blockCount()` fills them. */
+  readonly blocks = new Uint32Array(8);
+
+  /** Merges neighbours to at most four blocks, that of the newest segment first; returns how many there are. */
+  blockCount(): number {
+    let count = 0;
+    for (let skb = this.head; skb !== null; ) {
+      const left = skb.seq;
+      let right = skb.seqEnd;
+      let next = skb.next;
+      while (next !== null && next.seq === right) {
+        right = next.seqEnd;
+        next = next.next;
+      }
+      const newest = seqLeq(left, this.recentSeq) && seqLt(this.recentSeq, right);
+      if (newest) {
+        this.blocks.copyWithin(2, 0, 6);
+        this.setBlock(0, left, right);
+        count = Math.min(count + 1, 4);
+      } else if (count < 4) {
+        this.setBlock(count++, left, right);
+      }
+      skb = next;
+    }
+    return count;
+  }
+
   /**
    * Takes a segment in. *Takes* the skb, whose `seq`/`seqEnd` are its payload's sequence range and whose data is the
    * payload. Returns true if it (or part of it) was kept.
@@ -109,6 +136,11 @@ export class Reassembly {
       mib.values[MibId.TcpExtTCPOFOMerge]++;
       drops.drop(next, DropReason.tcpOfoMerge);
     }
+  }
+
+  private setBlock(index: number, left: number, right: number): void {
+    this.blocks[2 * index] = left;
+    this.blocks[2 * index + 1] = right;
   }
 
   private unlinkHead(): void {

@@ -99,6 +99,16 @@ export class RetransmitQueue {
     }
   }
 
+  /** The peer holds this segment: it is neither lost nor under way (RFC 2018 §5). */
+  markSacked(segment: SentSegment): void {
+    segment.sacked = true;
+    this.sackedOut++;
+    if (segment.lost) this.lostOut--;
+    if (segment.retransmitted) this.retransOut--;
+    segment.lost = false;
+    segment.retransmitted = false;
+  }
+
   /** Notes that a segment was sent again. */
   markRetransmitted(segment: SentSegment, nowNs: Ns): void {
     segment.sentNs = nowNs;

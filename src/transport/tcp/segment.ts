@@ -120,8 +120,8 @@ export function sendAck(tcp: TcpContext, tcb: Tcb): void {
 
 /** A zero-window or keep-alive probe: an old sequence number makes the peer answer (Linux tcp_xmit_probe_skb). */
 export function sendProbe(tcp: TcpContext, tcb: Tcb): number {
-  const { sndNxtOffset } = tcb;
-  return transmit(tcp, tcb, tcb.sndUnaOffset - 1, Math.min(tcb.sndUnaOffset - 1, sndNxtOffset), Flag.ack);
+  const offset = tcb.sndUnaOffset - 1;
+  return transmit(tcp, tcb, offset, offset, Flag.ack);
 }
 
 /** RST of a live connection (Linux tcp_send_active_reset): sequence number in the window, ACK of what was received. */

@@ -327,6 +327,8 @@ export class Tcb {
   /** Most segments in flight in the current window of data, and where that window ends. */
   maxInFlight = 0;
   cwndUsageOffset = 0;
+  /** Most segments out since the window was last the limit (Linux snd_cwnd_used). */
+  cwndUsed = 0;
   reorderingSegments = 3;
   /** sndNxt when recovery began: it ends when this is acknowledged (RFC 6582 recover). */
   highOffset = 0;
@@ -356,6 +358,8 @@ export class Tcb {
   /** Keep-alive, and FIN_WAIT2 of a closed socket (Linux sk_timer). */
   keepaliveTimer: Timer | null = null;
   probesOut = 0;
+  /** When the last acceptable ACK came (Linux rcv_tstamp). */
+  lastAckNs: Ns = 0;
   /** When probing began, for TCP_USER_TIMEOUT. */
   probesStartNs: Ns = 0;
 

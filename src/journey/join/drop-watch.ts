@@ -1,0 +1,175 @@
+/**
+ * Dropped frames and whom they belonged to.
+ *
+ * A SYN can be dropped before there is a connection (SYN queue full, accept queue full): its tuple is remembered, so that
+ * the journey of the client that tries again starts at its first try, and one that never gets in has a journey too.
+ */
+import { dropReasonName } from "../../base/drop-reasons.ts";
+import type { Ns } from "../../base/time.ts";
+import type { Journey, Outcome } from "../journey.ts";
+import type { ConnectionFacts } from "./facts.ts";
+import type { Join } from "./join.ts";
+import { Limits } from "./limits.ts";
+import { isDuplicate, isRefusal } from "./outcome.ts";
+import { type PacketHead, parsePacket } from "./packet-label.ts";
+
+/** Drops and labels of the same frame come one after the other; how many may be between. */
+const PAIRING = 64;
+
+interface DroppedSyn {
+  local: string;
+  remote: string;
+  firstNs: Ns;
+  lastNs: Ns;
+  count: number;
+  reason: number;
+}
+
+export class DropWatch {
+  /** Dropped frames by reason name that belonged to no connection known. */
+  readonly unowned = new Map<string, number>();
+  private readonly join: Join;
+  private readonly syns = new Map<string, DroppedSyn>();
+  private readonly owners = new Map<string, ConnectionFacts>();
+  private readonly drops = new Map<number, { atNs: Ns; reason: number }>();
+  private readonly heads = new Map<number, PacketHead>();
+
+  constructor(join: Join) {
+    this.join = join;
+  }
+
+  /** Frame `id` was discarded. */
+  dropped(atNs: Ns, reason: number, id: number): void {
+    const leaving = this.join.frames.leaving(id);
+    if (leaving !== undefined) {
+      leaving.droppedNs = atNs;
+      this.join.frames.forget(id);
+      return;
+    }
+    const head = this.heads.get(id);
+    if (head === undefined) {
+      remember(this.drops, id, { atNs, reason });
+      return;
+    }
+    this.heads.delete(id);
+    this.pair(atNs, reason, head);
+  }
+
+  /** The first bytes of dropped frame `id` (the label may come before or after the drop). */
+  packet(_atNs: Ns, id: number, bytes: Uint8Array): void {
+    const head = parsePacket(bytes);
+    if (head === null) return;
+    const drop = this.drops.get(id);
+    if (drop === undefined) {
+      remember(this.heads, id, head);
+      return;
+    }
+    this.drops.delete(id);
+    this.pair(drop.atNs, drop.reason, head);
+  }
+
+  /** `connection` now has its tuple: earlier dropped SYNs of that tuple were tries of its client. */
+  claim(connection: ConnectionFacts): void {
+    const key = tupleKey(connection);
+    this.owners.set(key, connection);
+    const syn = this.syns.get(key);
+    if (syn === undefined) return;
+    this.syns.delete(key);
+    connection.lostSynNs = syn.firstNs;
+    connection.lostSyns = syn.count;
+    connection.drops += syn.count;
+    connection.mark({ name: "dropped", atNs: syn.firstNs, reason: dropReasonName(syn.reason), value: syn.count });
+  }
+
+  /** The connection is gone. */
+  release(connection: ConnectionFacts): void {
+    const key = tupleKey(connection);
+    if (this.owners.get(key) === connection) this.owners.delete(key);
+  }
+
+  /** Tells the stories of SYNs whose clients have given up. */
+  expire(nowNs: Ns): void {
+    for (const [key, syn] of this.syns) {
+      if (syn.lastNs + Limits.droppedSynNs > nowNs) continue;
+      this.syns.delete(key);
+      this.tell(syn, "dropped");
+    }
+  }
+
+  private pair(atNs: Ns, reason: number, head: PacketHead): void {
+    const owner = this.owners.get(tupleKey(head));
+    if (owner !== undefined) {
+      owner.drops++;
+      owner.mark({ name: "dropped", atNs, reason: dropReasonName(reason) });
+      if (head.data && !isDuplicate(reason)) owner.receive.droppedNs = Math.min(owner.receive.droppedNs, atNs);
+    } else if (head.syn && !head.ack) this.droppedSyn(atNs, reason, head);
+    else {
+      const name = dropReasonName(reason);
+      this.unowned.set(name, (this.unowned.get(name) ?? 0) + 1);
+    }
+  }
+
+  private droppedSyn(atNs: Ns, reason: number, head: PacketHead): void {
+    const key = tupleKey(head);
+    const known = this.syns.get(key);
+    if (isRefusal(reason)) {
+      this.syns.delete(key);
+      const { local, remote } = head;
+      this.tell({ local, remote, firstNs: known?.firstNs ?? atNs, lastNs: atNs, count: (known?.count ?? 0) + 1, reason }, "refused");
+    } else if (known !== undefined) {
+      known.lastNs = atNs;
+      known.count++;
+      known.reason = reason;
+    } else {
+      if (this.syns.size >= Limits.droppedSyns) this.tellOldest();
+      this.syns.set(key, { local: head.local, remote: head.remote, firstNs: atNs, lastNs: atNs, count: 1, reason });
+    }
+  }
+
+  private tellOldest(): void {
+    for (const [key, syn] of this.syns) {
+      this.syns.delete(key);
+      this.tell(syn, "dropped");
+      return;
+    }
+  }
+
+  /** From the first dropped SYN to the last: nothing more is known. */
+  private tell(syn: DroppedSyn, outcome: Outcome): void {
+    const { firstNs, lastNs, count } = syn;
+    const segments: Journey["segments"] = [
+      { stage: "softirq", group: "read", kind: "work", startNs: firstNs, endNs: firstNs },
+    ];
+    if (lastNs > firstNs) {
+      segments.push({
+        stage: "retransmission", group: "network", kind: "wait", startNs: firstNs, endNs: lastNs, reason: "retransmission",
+      });
+    }
+    const reason = dropReasonName(syn.reason);
+    this.join.tell({
+      id: this.join.nextConnectionJourney(),
+      outcome,
+      ...this.join.statement,
+      connection: { id: 0, local: syn.local, remote: syn.remote, protocol: "tcp", reused: false },
+      request: null,
+      response: null,
+      startNs: firstNs,
+      totalNs: lastNs - firstNs,
+      respondedNs: null,
+      segments,
+      spans: [],
+      marks: [{ name: "dropped", atNs: lastNs, reason, value: count }],
+      frames: { received: count, sent: 0, retransmitted: 0, dropped: count },
+    });
+  }
+}
+
+function tupleKey(tuple: { local: string; remote: string }): string {
+  return `${tuple.remote} ${tuple.local}`;
+}
+
+/** Puts into a map that forgets its oldest entries. */
+function remember<T>(map: Map<number, T>, id: number, value: T): void {
+  map.set(id, value);
+  if (map.size > PAIRING) map.delete(map.keys().next().value as number);
+}

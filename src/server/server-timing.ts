@@ -1,0 +1,80 @@
+/**
+ * The `Server-Timing` field (W3C Server Timing): the stages known when the head is sent, by the names of base/stages.ts,
+ * so that a browser's Network panel shows them. Durations in milliseconds with three decimals.
+ */
+import type { StageName } from "../base/stages.ts";
+import type { Ns } from "../base/time.ts";
+import type { ConnTiming } from "../runtime/port.ts";
+
+/** What the server itself saw of one request, in ns; 0 = did not happen. */
+export class RequestTiming {
+  /** The first read that brought bytes of its head: when they arrived, were in order, and were copied. */
+  arrivedNs: Ns = 0;
+  queuedNs: Ns = 0;
+  readNs: Ns = 0;
+  parseNs: Ns = 0;
+  routeNs: Ns = 0;
+  handlerBeginNs: Ns = 0;
+  /** Waits of the handler so far: for body bytes, for room to write, for something of its own. */
+  bodyWaitNs: Ns = 0;
+  writeWaitNs: Ns = 0;
+  ownWaitNs: Ns = 0;
+  /** The connection's first request: handshake and accept belong to it. */
+  isFirst = false;
+
+  begin(isFirst: boolean): void {
+    this.isFirst = isFirst;
+    this.arrivedNs = 0;
+    this.queuedNs = 0;
+    this.readNs = 0;
+    this.parseNs = 0;
+    this.routeNs = 0;
+    this.handlerBeginNs = 0;
+    this.bodyWaitNs = 0;
+    this.writeWaitNs = 0;
+    this.ownWaitNs = 0;
+  }
+
+  /** Notes the read that brought the first bytes of the head. */
+  noteRead(timing: Readonly<ConnTiming>): void {
+    if (this.readNs !== 0) return;
+    this.arrivedNs = timing.arrivedNs;
+    this.queuedNs = timing.queuedNs;
+    this.readNs = timing.readNs;
+  }
+}
+
+/** The field line with its CRLF, or "" if nothing is known. */
+export function serverTimingLine(own: RequestTiming, conn: Readonly<ConnTiming>, nowNs: Ns): string {
+  let text = "";
+  if (own.isFirst && conn.synNs > 0) {
+    text = add(text, "syn-queue", conn.establishedNs - conn.synNs);
+    text = add(text, "accept-queue", conn.acceptedNs - conn.establishedNs);
+  }
+  if (own.readNs > 0 && own.queuedNs > 0) {
+    if (own.arrivedNs > 0) text = add(text, "softirq", own.queuedNs - own.arrivedNs);
+    // Bytes that came before accept waited there: that time has its name already.
+    text = add(text, "receive-queue", own.readNs - Math.max(own.queuedNs, own.isFirst ? conn.acceptedNs : 0));
+  }
+  text = add(text, "parse", own.parseNs);
+  if (own.handlerBeginNs > 0) {
+    const waits = own.bodyWaitNs + own.writeWaitNs + own.ownWaitNs;
+    text = add(text, "route", own.routeNs);
+    text = add(text, "process", nowNs - own.handlerBeginNs - waits);
+    if (own.bodyWaitNs > 0) text = add(text, "client", own.bodyWaitNs);
+    if (own.ownWaitNs > 0) text = add(text, "handler", own.ownWaitNs);
+  }
+  return text === "" ? "" : `Server-Timing: ${text}\r\n`;
+}
+
+function add(text: string, stage: StageName, durationNs: Ns): string {
+  const item = `${stage};dur=${milliseconds(durationNs)}`;
+  return text === "" ? item : `${text}, ${item}`;
+}
+
+/** ns as ms with three decimals; what looks negative (times of two clocks) is 0. */
+export function milliseconds(durationNs: Ns): string {
+  const us = durationNs > 0 ? Math.round(durationNs / 1000) : 0;
+  const rest = us % 1000;
+  return `${(us - rest) / 1000}.${rest < 10 ? "00" : rest < 100 ? "0" : ""}${rest}`;
+}

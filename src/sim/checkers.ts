@@ -1,0 +1,160 @@
+/**
+ * Checkers of a running simulation: nothing vanishes, nothing is left over (law 4).
+ *
+ * They look from outside and trust no floor: what a host says it holds must be what the pool and the arena say is out.
+ */
+import { DROP_REASONS, DropReason } from "../base/drop-reasons.ts";
+import type { Ns } from "../base/time.ts";
+import type { HostEnv } from "../skb/host-env.ts";
+import type { SkBuffPool } from "../skb/skb.ts";
+import { formatTime } from "./sim.ts";
+
+/** What one place of a host owns now: an RX ring, a qdisc, the receive queue of a connection. */
+export interface Holding {
+  readonly place: string;
+  /** skbs with their slots. */
+  readonly skbs: number;
+  /** Slots without an skb: stream pages, payload that stayed in its frame. */
+  readonly slots: number;
+}
+
+/** One host as the checkers see it. Every count may be a getter; it is read at each check. */
+export interface HostLedger {
+  readonly env: HostEnv;
+  /** Frames that came to be on this host: received by its devices (also those lost in a full ring) or built by it. */
+  readonly framesIn: number;
+  /** Frames that left it by a wire. Deliveries and drops are counted by `env.drops`. */
+  readonly framesOut: number;
+  /** Everything that owns an skb or a slot. */
+  holdings(): readonly Holding[];
+}
+
+/** A law of the simulation was broken: a bug in sojourn, with the state that shows it. */
+export class CheckError extends Error {
+  override readonly name = "CheckError";
+}
+
+/**
+ * At any moment: frames in = delivered + dropped + out + still owned, per host; skbs and slots owned = skbs and slots
+ * out, per pool; no counter goes back.
+ */
+export class ConservationChecker {
+  private readonly ledgers: readonly HostLedger[];
+  private readonly before: Float64Array[];
+
+  constructor(ledgers: readonly HostLedger[]) {
+    this.ledgers = ledgers;
+    this.before = ledgers.map(() => new Float64Array(DROP_REASONS.length));
+  }
+
+  /** Throws `CheckError` with the books if they do not balance. For `SimOptions.afterStep`. */
+  check(nowNs: Ns): void {
+    for (const [i, ledger] of this.ledgers.entries()) {
+      this.checkCounters(ledger, this.before[i], nowNs);
+      checkFrames(ledger, nowNs);
+    }
+    for (const pool of poolsOf(this.ledgers)) checkPool(pool, this.ledgers, nowNs);
+  }
+
+  private checkCounters(ledger: HostLedger, before: Float64Array, nowNs: Ns): void {
+    const { counts } = ledger.env.drops;
+    for (let reason = 0; reason < counts.length; reason++) {
+      if (counts[reason] >= before[reason]) continue;
+      const name = DROP_REASONS[reason].name;
+      throw new CheckError(`t=${formatTime(nowNs)} ${ledger.env.name}: counter ${name} fell from ${before[reason]} to ${counts[reason]}`);
+    }
+    before.set(counts);
+  }
+}
+
+function checkFrames(ledger: HostLedger, nowNs: Ns): void {
+  const { drops, name } = ledger.env;
+  const delivered = drops.counts[DropReason.consumed];
+  const owned = sumOf(ledger.holdings(), "skbs");
+  if (ledger.framesIn === delivered + drops.total + ledger.framesOut + owned) return;
+  throw new CheckError(
+    `t=${formatTime(nowNs)} ${name}: ${ledger.framesIn} frames in, but ${delivered} delivered + ${drops.total} dropped` +
+      ` + ${ledger.framesOut} out + ${owned} owned = ${delivered + drops.total + ledger.framesOut + owned}\n${books(ledger)}`,
+  );
+}
+
+function checkPool(pool: SkBuffPool, ledgers: readonly HostLedger[], nowNs: Ns): void {
+  const users = ledgers.filter((ledger) => ledger.env.pool === pool);
+  const skbs = users.reduce((total, ledger) => total + sumOf(ledger.holdings(), "skbs"), 0);
+  const slots = skbs + users.reduce((total, ledger) => total + sumOf(ledger.holdings(), "slots"), 0);
+  const hosts = users.map((ledger) => ledger.env.name).join(", ");
+  if (skbs !== pool.outstanding) {
+    throw new CheckError(
+      `t=${formatTime(nowNs)} ${hosts}: ${pool.outstanding} skbs are out, ${skbs} are owned\n${users.map(books).join("\n")}`,
+    );
+  }
+  if (slots !== pool.arena.outstanding) {
+    throw new CheckError(
+      `t=${formatTime(nowNs)} ${hosts}: ${pool.arena.outstanding} slots are out, ${slots} are owned\n${users.map(books).join("\n")}`,
+    );
+  }
+}
+
+function poolsOf(ledgers: readonly HostLedger[]): Set<SkBuffPool> {
+  return new Set(ledgers.map((ledger) => ledger.env.pool));
+}
+
+function sumOf(holdings: readonly Holding[], what: "skbs" | "slots"): number {
+  return holdings.reduce((total, holding) => total + holding[what], 0);
+}
+
+/** What a host says it has, for the message. */
+function books(ledger: HostLedger): string {
+  const rows = ledger.holdings().filter((h) => h.skbs !== 0 || h.slots !== 0);
+  const held = rows.map((h) => `  ${ledger.env.name} ${h.place}: ${h.skbs} skbs, ${h.slots} slots`);
+  const dropped = DROP_REASONS.filter((r) => ledger.env.drops.counts[r.id] > 0).map(
+    (r) => `  ${ledger.env.name} ${r.name}: ${ledger.env.drops.counts[r.id]}`,
+  );
+  return [...held, ...dropped].join("\n");
+}
+
+/** Something that must be empty at the end: name → how many are left. Sockets, goroutines, connections, timers … */
+export interface LeakCounters {
+  /** Host or process, for the message. */
+  readonly name: string;
+  counts(): Readonly<Record<string, number>>;
+}
+
+/** The counters every host has: skbs and slots of its pool, armed timers. */
+export function hostCounters(env: HostEnv): LeakCounters {
+  return {
+    name: env.name,
+    counts: () => ({
+      skbs: env.pool.outstanding,
+      slots: env.pool.arena.outstanding,
+      timers: env.timers.armedCount(),
+    }),
+  };
+}
+
+/**
+ * Remembers how much was in use when it was made (listeners, a housekeeping timer) and throws at `check` if more is in
+ * use then.
+ */
+export class LeakChecker {
+  private readonly sources: readonly LeakCounters[];
+  private readonly baseline: readonly Readonly<Record<string, number>>[];
+
+  constructor(sources: readonly LeakCounters[]) {
+    this.sources = sources;
+    this.baseline = sources.map((source) => source.counts());
+  }
+
+  /** Throws `CheckError` that lists every leak; `tolerated["host.counter"]` more than at the start are allowed. */
+  check(nowNs: Ns, tolerated: Readonly<Record<string, number>> = {}): void {
+    const leaks: string[] = [];
+    for (const [i, source] of this.sources.entries()) {
+      for (const [counter, now] of Object.entries(source.counts())) {
+        const before = this.baseline[i][counter] ?? 0;
+        const extra = now - before - (tolerated[`${source.name}.${counter}`] ?? 0);
+        if (extra > 0) leaks.push(`${source.name}.${counter} ${before} → ${now}`);
+      }
+    }
+    if (leaks.length > 0) throw new CheckError(`left over at t=${formatTime(nowNs)}: ${leaks.join(", ")}`);
+  }
+}

@@ -1,0 +1,190 @@
+/**
+ * Hosts, routers and the links between them: one kernel thread's world, turned by one driver.
+ *
+ *   client 192.0.2.10 ── client-router ── 192.0.2.1 router 198.51.100.1 ── router-server ── 198.51.100.10 server
+ *
+ * All hosts share one arena (a frame's slot travels from card to card) and have each their own timers. `advance` does
+ * what is due in order of time, hosts in their given order at the same instant, so that a run in virtual time is a pure
+ * function of its seed (law 9).
+ */
+import type { Cidr } from "./base/address.ts";
+import { parseAddress, parseCidr } from "./base/address.ts";
+import { assert } from "./base/assert.ts";
+import { Prng } from "./base/prng.ts";
+import { type Clock, MILLISECOND, NEVER, type Ns } from "./base/time.ts";
+import { NO_TRACE, type Tracepoints } from "./base/tracepoints.ts";
+import type { LinkSettings } from "./device/link-settings.ts";
+import { Nic } from "./device/nic.ts";
+import { WireLink } from "./device/wire-link.ts";
+import { Arena } from "./skb/arena.ts";
+import { SkBuffPool } from "./skb/skb.ts";
+import { Stack } from "./stack.ts";
+
+export interface NicSpec {
+  readonly name: string;
+  /** Address and prefix, e.g. "192.0.2.10/24". */
+  readonly cidr: string;
+  /** The link it is plugged into; every link has exactly two ends. */
+  readonly link: string;
+}
+
+export interface HostSpec {
+  readonly name: string;
+  readonly nics: readonly NicSpec[];
+  /** Default gateway. */
+  readonly gateway?: string;
+  /** True for a router (net.ipv4.ip_forward). */
+  readonly forward?: boolean;
+  /** CPUs in virtual time; default 2. */
+  readonly sysctls?: Readonly<Record<string, string>>;
+}
+
+export interface LinkSpec {
+  readonly name: string;
+  readonly settings?: Partial<LinkSettings>;
+}
+
+export interface TopologySpec {
+  readonly hosts: readonly HostSpec[];
+  readonly links: readonly LinkSpec[];
+}
+
+/** One way of each default link: 2 links × 2.5 ms = 5 ms from client to server, so that shapes mean something. */
+export const DEFAULT_LINK_DELAY_NS: Ns = 2.5 * MILLISECOND;
+
+/** The three hosts of `sojourn serve`, in documentation addresses (RFC 5737). `settings` apply to both links. */
+export function defaultTopology(settings: Partial<LinkSettings> = {}): TopologySpec {
+  const wire = { delayNs: DEFAULT_LINK_DELAY_NS, ...settings };
+  return {
+    hosts: [
+      { name: "client", nics: [{ name: "eth0", cidr: "192.0.2.10/24", link: "client-router" }], gateway: "192.0.2.1" },
+      {
+        name: "router",
+        forward: true,
+        nics: [
+          { name: "eth0", cidr: "192.0.2.1/24", link: "client-router" },
+          { name: "eth1", cidr: "198.51.100.1/24", link: "router-server" },
+        ],
+      },
+      {
+        name: "server",
+        nics: [{ name: "eth0", cidr: "198.51.100.10/24", link: "router-server" }],
+        gateway: "198.51.100.1",
+      },
+    ],
+    links: [
+      { name: "client-router", settings: wire },
+      { name: "router-server", settings: wire },
+    ],
+  };
+}
+
+export interface TopologyOptions {
+  /** Seeds everything random: link faults, ISNs, ports, hash keys. */
+  readonly seed: number;
+  /** Gives each host its clock: one shared real clock, or one virtual clock each. */
+  readonly clockOf: (host: string) => Clock;
+  /** Gives a host its tracepoints; default none. */
+  readonly traceOf?: (host: string, clock: Clock) => Tracepoints;
+  readonly arena?: Arena;
+}
+
+export class Topology {
+  readonly arena: Arena;
+  readonly pool: SkBuffPool;
+  readonly hosts: readonly Stack[];
+  readonly links: readonly WireLink[];
+  private connIds = 0;
+
+  /** Throws `RangeError` for a spec that makes no sense (what, and where). */
+  constructor(spec: TopologySpec, options: TopologyOptions) {
+    const prng = new Prng(options.seed);
+    this.arena = options.arena ?? new Arena();
+    this.pool = new SkBuffPool(this.arena);
+    const plugs = new Map<string, Nic[]>();
+    this.hosts = spec.hosts.map((host, index) => {
+      const clock = options.clockOf(host.name);
+      const stack = new Stack({
+        name: host.name,
+        clock,
+        prng: prng.fork(),
+        pool: this.pool,
+        trace: options.traceOf?.(host.name, clock) ?? NO_TRACE,
+        nextConnId: () => ++this.connIds,
+      });
+      for (const [at, nic] of host.nics.entries()) {
+        const card = new Nic(stack.env, nic.name, { mac: macOf(index, at) });
+        stack.addNic(card, cidrOf(nic.cidr));
+        plugs.set(nic.link, [...(plugs.get(nic.link) ?? []), card]);
+      }
+      configure(stack, host);
+      return stack;
+    });
+    this.links = spec.links.map(({ name, settings }) => {
+      const [a, b, extra] = plugs.get(name) ?? [];
+      if (!a || !b || extra) throw new RangeError(`link "${name}" must have exactly two ends`);
+      return new WireLink(name, a, b, prng.fork(), settings);
+    });
+  }
+
+  /** The host of that name. */
+  host(name: string): Stack {
+    const stack = this.hosts.find((h) => h.name === name);
+    assert(stack !== undefined, `no host "${name}" in this topology`);
+    return stack;
+  }
+
+  /** When something is due next; NEVER if nothing is. */
+  deadline(): Ns {
+    let due = NEVER;
+    for (const host of this.hosts) due = Math.min(due, host.deadline());
+    return due;
+  }
+
+  /** Does, in order of time, everything that is due at `nowNs`. */
+  advance(nowNs: Ns): void {
+    for (;;) {
+      let next: Stack | null = null;
+      let due = NEVER;
+      for (const host of this.hosts) {
+        const at = host.deadline();
+        if (at < due) {
+          due = at;
+          next = host;
+        }
+      }
+      if (next === null || due > nowNs) return;
+      next.step(due);
+    }
+  }
+
+  /** Unplugs everything; what was on the way is dropped with a reason. */
+  close(): void {
+    for (const link of this.links) link.close();
+    for (const host of this.hosts) host.close();
+  }
+}
+
+function configure(stack: Stack, host: HostSpec): void {
+  if (host.forward) stack.sysctl.set("net.ipv4.ip_forward", "1");
+  if (host.gateway !== undefined) {
+    const gateway = parseAddress(host.gateway);
+    if (!gateway) throw new RangeError(`gateway "${host.gateway}" of host "${host.name}" is no address`);
+    stack.addDefaultRoute(gateway);
+  }
+  for (const [name, value] of Object.entries(host.sysctls ?? {})) {
+    const error = stack.sysctl.set(name, value);
+    if (error !== null) throw new RangeError(error);
+  }
+}
+
+function cidrOf(text: string): Cidr {
+  const cidr = parseCidr(text);
+  if (!cidr) throw new RangeError(`"${text}" is no address with prefix, such as 192.0.2.10/24`);
+  return cidr;
+}
+
+/** Locally administered, one per host and card: 02:00:00:00:HH:NN. */
+function macOf(host: number, nic: number): Uint8Array {
+  return new Uint8Array([0x02, 0, 0, 0, host + 1, nic]);
+}

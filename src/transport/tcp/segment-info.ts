@@ -1,0 +1,43 @@
+/**
+ * The received segment being processed: header fields read once, in one reused record per host (law 3).
+ */
+import { TcpOptions } from "../../wire/tcp.ts";
+import * as wire from "../../wire/tcp.ts";
+import type { SkBuff } from "../../skb/skb.ts";
+import { segmentEnd } from "./segment.ts";
+
+export class Segment {
+  seq = 0;
+  /** One past the last sequence number: payload, SYN and FIN counted. */
+  end = 0;
+  ack = 0;
+  flags = 0;
+  /** As on the wire, not scaled. */
+  window = 0;
+  headerLen = 0;
+  payloadLen = 0;
+  readonly options = new TcpOptions();
+
+  /** Reads the header; options are read by `readOptions`. `skb.transport` is the header, `skb.tail` the segment's end. */
+  read(skb: SkBuff): void {
+    const view = skb.view;
+    const at = skb.transport;
+    this.seq = wire.seq(view, at);
+    this.ack = wire.ack(view, at);
+    this.flags = wire.flags(view, at);
+    this.window = wire.window(view, at);
+    this.headerLen = wire.dataOffset(view, at);
+    this.payloadLen = skb.tail - at - this.headerLen;
+    this.end = segmentEnd(this.seq, this.payloadLen, this.flags);
+    this.options.hasTimestamps = false;
+    this.options.sackCount = 0;
+  }
+
+  readOptions(skb: SkBuff): void {
+    wire.parseOptions(skb.view, skb.transport, skb.transport + this.headerLen, this.options);
+  }
+
+  has(flag: number): boolean {
+    return (this.flags & flag) !== 0;
+  }
+}
