@@ -30,7 +30,8 @@ describe("tidy", () => {
   });
 
   it("finds ambient time below the roof, and leaves members, comments and the roof alone", () => {
-    const text = 'export const a = Date.now();\nexport const b = Math.random();\n// Date\nexport const c = { Date: 1 };\nc.Date;\n';
+    const text =
+      "export const a = Date.now();\nexport const b = Math.random();\n// Date\nexport const c = { Date: 1 };\nc.Date;\n";
     expect(findingsIn({ "src/proto/x.ts": text, "src/host/x.ts": text, "apps/x.ts": text }, "ambient-time")).toEqual([
       "src/proto/x.ts:1 ambient-time",
       "src/proto/x.ts:2 ambient-time",
@@ -48,7 +49,10 @@ describe("tidy", () => {
 
   it("finds BigInt on the floors that see every frame", () => {
     const text = "export const a = 1n;\nexport const b = (v: DataView) => v.getBigUint64(0);\n";
-    expect(findingsIn({ "src/wire/x.ts": text, "src/transport/x.ts": text }, "bigint")).toEqual(["src/wire/x.ts:1 bigint", "src/wire/x.ts:2 bigint"]);
+    expect(findingsIn({ "src/wire/x.ts": text, "src/transport/x.ts": text }, "bigint")).toEqual([
+      "src/wire/x.ts:1 bigint",
+      "src/wire/x.ts:2 bigint",
+    ]);
   });
 
   it("counts lines of files and functions; tests may have long functions", () => {
@@ -63,7 +67,9 @@ describe("tidy", () => {
 
   it("finds long lines, but not what cannot be broken", () => {
     const long = "x".repeat(130);
-    expect(findingsIn({ "tools/a.ts": `const a = 1 + ${"1 + ".repeat(30)}1;\n` })).toEqual(["tools/a.ts:1 line-length"]);
+    expect(findingsIn({ "tools/a.ts": `const a = 1 + ${"1 + ".repeat(30)}1;\n` })).toEqual([
+      "tools/a.ts:1 line-length",
+    ]);
     expect(findingsIn({ "tools/a.ts": `// https://${long}\n  doc: "${long} ${long}",\n` })).toEqual([]);
   });
 
@@ -93,8 +99,13 @@ export class Pool {
   });
 
   it("wants every hot file listed, and at most eight", () => {
-    const hot = (n: number) => Object.fromEntries(Array.from({ length: n }, (_, i) => [`src/skb/f${i}.ts`, "/** @hot */\n"]));
-    const list = (n: number) => ({ "ARCHITECTURE.md": Object.keys(hot(n)).map((path) => `\`${path}\``).join("\n") });
+    const hot = (n: number) =>
+      Object.fromEntries(Array.from({ length: n }, (_, i) => [`src/skb/f${i}.ts`, "/** @hot */\n"]));
+    const list = (n: number) => ({
+      "ARCHITECTURE.md": Object.keys(hot(n))
+        .map((path) => `\`${path}\``)
+        .join("\n"),
+    });
     expect(findingsIn({ ...hot(8), ...list(8) }, "hot-list")).toEqual([]);
     expect(findingsIn({ ...hot(2), ...list(1) }, "hot-list")).toEqual(["src/skb/f1.ts:1 hot-list"]);
     expect(findingsIn({ ...hot(9), ...list(9) }, "hot-list")).toEqual(["ARCHITECTURE.md:1 hot-list"]);
@@ -143,14 +154,21 @@ export class Pool {
   });
 
   it("finds variables of modules below the roof", () => {
-    expect(findingsIn({ "src/sim/x.ts": "let a = 1;\nconst b = 2;\nfunction f() { let c = 3; }\n" }, "global-state")).toEqual(["src/sim/x.ts:1 global-state"]);
+    expect(
+      findingsIn({ "src/sim/x.ts": "let a = 1;\nconst b = 2;\nfunction f() { let c = 3; }\n" }, "global-state"),
+    ).toEqual(["src/sim/x.ts:1 global-state"]);
   });
 
   it("finds machine paths, registry hosts, notes and download addresses", () => {
     const machine = ["see /wo", "rk/main/x, not src/wo", "rk/x"].join("");
     const registry = ["https://registry.npm", "js.org/x"].join("");
     const note = ["TO", "DO later"].join("");
-    expect(findingsIn({ "README.md": `${machine}\n${registry}\n${note}\n`, "package-lock.json": '{\n"resolved": "https://x"\n}' })).toEqual([
+    expect(
+      findingsIn({
+        "README.md": `${machine}\n${registry}\n${note}\n`,
+        "package-lock.json": '{\n"resolved": "https://x"\n}',
+      }),
+    ).toEqual([
       "README.md:1 machine",
       "README.md:2 machine",
       "README.md:3 unfinished",

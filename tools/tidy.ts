@@ -18,22 +18,40 @@ export interface Finding {
 
 /** Rule → what to do instead, and why. */
 export const RULES = {
-  "ambient-time": ["take `Clock.nowNs` and `Prng` from the host's environment", "a run is a pure function of seed and code (law 9)"],
-  async: ["return, and complete later through an upcall or a completion", "base to socket is synchronous; the driver turns it (law 1)"],
+  "ambient-time": [
+    "take `Clock.nowNs` and `Prng` from the host's environment",
+    "a run is a pure function of seed and code (law 9)",
+  ],
+  async: [
+    "return, and complete later through an upcall or a completion",
+    "base to socket is synchronous; the driver turns it (law 1)",
+  ],
   bigint: ["use two 32-bit halves, or a double below 2^53", "a BigInt allocates for every frame (law 3)"],
   "file-length": ["split it where it says two things", "at most 800 lines: a file is read in one sitting"],
   "function-length": ["name its parts", "at most 70 lines: a function is read in one look"],
   "line-length": ["break the line", "at most 120 columns: two files stand side by side"],
-  hot: ["reuse a record, an offset or a loop; mark a cold function on its first line", "files headed @hot allocate nothing per packet (law 3)"],
+  hot: [
+    "reuse a record, an offset or a loop; mark a cold function on its first line",
+    "files headed @hot allocate nothing per packet (law 3)",
+  ],
   "hot-list": ["list it (or cool it down) in ARCHITECTURE.md", "at most eight hot files, known by name (law 3)"],
-  "file-name": ["name the file after the one thing it holds, in kebab-case", "drawers collect what has no home (DESIGN §5)"],
+  "file-name": [
+    "name the file after the one thing it holds, in kebab-case",
+    "drawers collect what has no home (DESIGN §5)",
+  ],
   "dead-file": ["import it or delete it", "code nobody calls is not maintained"],
   reason: ["write the reason behind a colon, on the same line", "a suppression without a reason is never taken back"],
   "global-state": ["put it in an object that a constructor hands down", "many stacks live in one realm (law 9)"],
   machine: ["use a relative path or leave it out", "the tree must mean the same on every machine"],
   unfinished: ["finish it, or write an issue", "notes to ourselves are not for readers"],
-  "lock-file": ["run npm with omit-lockfile-registry-resolved", "the lock pins contents by hash, not a place to fetch them from"],
-  "skipped-test": ["run it, or gate it by `requires(…)` or a reason on the line", "a test that silently does not run proves nothing"],
+  "lock-file": [
+    "run npm with omit-lockfile-registry-resolved",
+    "the lock pins contents by hash, not a place to fetch them from",
+  ],
+  "skipped-test": [
+    "run it, or gate it by `requires(…)` or a reason on the line",
+    "a test that silently does not run proves nothing",
+  ],
 } as const satisfies Record<string, readonly [instead: string, why: string]>;
 export type RuleName = keyof typeof RULES;
 
@@ -49,10 +67,12 @@ const BELOW_ROOF = new RegExp(`^src/(${KERNEL_FLOORS}|runtime|proto|server|sim|j
 const PER_FRAME = /^src\/(wire|skb|device|netdev)\//;
 const IGNORED = new Set(["node_modules", "dist", "coverage", ".git"]);
 const SOURCE = /\.(ts|mts|js|mjs|cjs)$/;
-const TEXT = /\.(ts|mts|js|mjs|cjs|json|md|yml|yaml|sh|html|css|txt|pkt)$|^\.ci\/run$|(^|\/)(LICENSE|\.npmrc|\.editorconfig|\.gitignore)$/;
+const TEXT =
+  /\.(ts|mts|js|mjs|cjs|json|md|yml|yaml|sh|html|css|txt|pkt)$|^\.ci\/run$|(^|\/)(LICENSE|\.npmrc|\.editorconfig|\.gitignore)$/;
 const TEST = /\.test\.ts$|^tests\//;
 /** Files that are started rather than imported. */
-const ENTRY = /^(tools|bench|examples|tests)\/|\.test\.ts$|^apps\/[^/]+\/main\.ts$|^src\/index\.ts$|^[^/]+\.config\.ts$|^\.[^/]+$/;
+const ENTRY =
+  /^(tools|bench|examples|tests)\/|\.test\.ts$|^apps\/[^/]+\/main\.ts$|^src\/index\.ts$|^[^/]+\.config\.ts$|^\.[^/]+$/;
 
 /** One source file, read and parsed once. */
 class SourceFile {
@@ -91,7 +111,9 @@ class SourceFile {
 /** Checks the tree under `root`; findings in order of file and line. */
 export function tidy(root: string): Finding[] {
   const findings: Finding[] = [];
-  const files = listFiles(root, root).filter((path) => TEXT.test(path)).map((path) => new SourceFile(root, path));
+  const files = listFiles(root, root)
+    .filter((path) => TEXT.test(path))
+    .map((path) => new SourceFile(root, path));
   for (const file of files) {
     const report: Report = (rule, line, what) => {
       if (!file.allows(line, rule)) findings.push({ file: file.path, line, rule, what });
@@ -121,7 +143,9 @@ function listFiles(root: string, directory: string): string[] {
 /** Spelled in pieces, so that this file does not find itself. */
 const MACHINE_PATH = new RegExp(`(?<![\\w./-])/(${["work", "farm", "root", "Users"].join("|")})/\\w`);
 const REGISTRY_HOST = new RegExp(`registry\\.(npm${"js"}|yarn${"pkg"})\\.|\\bartifactory\\b`);
-const UNFINISHED = new RegExp(`\\b(TO${"DO"}|FIX${"ME"}|XX${"X"})\\b|\\b(language model|sub-?agents?|coding agents?)\\b`);
+const UNFINISHED = new RegExp(
+  `\\b(TO${"DO"}|FIX${"ME"}|XX${"X"})\\b|\\b(language model|sub-?agents?|coding agents?)\\b`,
+);
 
 function checkText(file: SourceFile, report: Report): void {
   if (/(^|\/)(package-lock|npm-shrinkwrap)\.json$/.test(file.path)) {
@@ -130,7 +154,8 @@ function checkText(file: SourceFile, report: Report): void {
   }
   eachLine(file, MACHINE_PATH, (line, found) => report("machine", line, `absolute machine path ${found}…`));
   eachLine(file, REGISTRY_HOST, (line, found) => report("machine", line, `registry host ${found}`));
-  if (file.path !== "tools/tidy.ts") eachLine(file, UNFINISHED, (line, found) => report("unfinished", line, `"${found}"`));
+  if (file.path !== "tools/tidy.ts")
+    eachLine(file, UNFINISHED, (line, found) => report("unfinished", line, `"${found}"`));
 }
 
 function eachLine(file: SourceFile, pattern: RegExp, found: (line: number, text: string) => void): void {
@@ -142,11 +167,13 @@ function eachLine(file: SourceFile, pattern: RegExp, found: (line: number, text:
 
 // ── lines of source files ─────────────────────────────────────────────────────────────────────────────────────────
 
-const SUPPRESSION = /(?:\/\/|\/\*|<!--)\s*(@ts-expect-error|@ts-ignore|@ts-nocheck|biome-ignore\S*(?: [\w/]+)?|v8 ignore \w+|tidy-allow(?: [\w-]+)?)(.*)/;
+const SUPPRESSION =
+  /(?:\/\/|\/\*|<!--)\s*(@ts-expect-error|@ts-ignore|@ts-nocheck|biome-ignore\S*(?: [\w/]+)?|v8 ignore \w+|tidy-allow(?: [\w-]+)?)(.*)/;
 const SKIPPED = /\b(?:it|test|describe|suite)\.(skip|only|todo|fails)\(/;
-/** A lone word or string, perhaps with a short name before it: the formatter cannot break it. */
+/** A lone word, string or regular expression, perhaps with a short name before it: the formatter cannot break it. */
 function isUnbreakable(text: string): boolean {
-  return !/\s/.test(text.replace(/^\s*(\/\/|\*)?\s*/, "")) || text.replace(/(["'`]).*\1/, "").trim().length <= 24;
+  const isWord = !/\s/.test(text.replace(/^\s*(\/\/|\*)?\s*/, ""));
+  return isWord || text.replace(/(["'`]).*\1/, "").trim().length <= 24 || /^\s*\/[^/*].*\/[a-z]*[;,]?$/.test(text);
 }
 
 const DRAWER = /(^|[-.])(utils?|helpers?|managers?|types|misc|common)\.ts$/;
@@ -166,7 +193,8 @@ function checkSourceText(file: SourceFile, report: Report): void {
   });
   const name = file.path.slice(file.path.lastIndexOf("/") + 1);
   if (DRAWER.test(name)) report("file-name", 1, `"${name}" is a drawer`);
-  else if (/^(src|apps|tools|tests|bench)\//.test(file.path) && !/^[a-z0-9]+([-.][a-z0-9]+)*$/.test(name)) report("file-name", 1, `"${name}" is not kebab-case`);
+  else if (/^(src|apps|tools|tests|bench)\//.test(file.path) && !/^[a-z0-9]+([-.][a-z0-9]+)*$/.test(name))
+    report("file-name", 1, `"${name}" is not kebab-case`);
 }
 
 // ── syntax ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -180,7 +208,8 @@ function checkTree(file: SourceFile, tree: ts.SourceFile, report: Report): void 
     const line = () => file.lineOf(node);
     if (isFunction(node) && !file.isTest) checkFunctionLength(file, node, report);
     if (isBelowRoof && isAmbient(node)) report("ambient-time", line(), node.getText(tree));
-    if (isKernel && isAsync(node)) report("async", line(), node.kind === ts.SyntaxKind.Identifier ? "Promise" : "async or await");
+    if (isKernel && isAsync(node))
+      report("async", line(), node.kind === ts.SyntaxKind.Identifier ? "Promise" : "async or await");
     if (isPerFrame && isBigInt(node)) report("bigint", line(), node.getText(tree));
     ts.forEachChild(node, visit);
   };
@@ -198,7 +227,8 @@ function checkFunctionLength(file: SourceFile, node: FunctionNode, report: Repor
   const tree = file.tree as ts.SourceFile;
   const last = tree.getLineAndCharacterOfPosition(node.getEnd()).line + 1;
   const lines = last - file.lineOf(node) + 1;
-  if (lines > MAX_FUNCTION_LINES) report("function-length", file.lineOf(node), `${node.name?.getText(tree) ?? "function"} has ${lines} lines`);
+  if (lines > MAX_FUNCTION_LINES)
+    report("function-length", file.lineOf(node), `${node.name?.getText(tree) ?? "function"} has ${lines} lines`);
 }
 
 /** `let` and `var` at the top of a module. */
@@ -218,7 +248,10 @@ function isAsync(node: ts.Node): boolean {
 }
 
 function isBigInt(node: ts.Node): boolean {
-  return ts.isBigIntLiteral(node) || (ts.isIdentifier(node) && /^(BigInt|Big(Int|Uint)64Array|[gs]etBig(Int|Uint)64)$/.test(node.text));
+  return (
+    ts.isBigIntLiteral(node) ||
+    (ts.isIdentifier(node) && /^(BigInt|Big(Int|Uint)64Array|[gs]etBig(Int|Uint)64)$/.test(node.text))
+  );
 }
 
 /** `x.Date`, `{ Date: … }`: a name of ours, not the global. */
@@ -262,7 +295,8 @@ function checkHotList(files: readonly SourceFile[]): Finding[] {
   const findings: Finding[] = hot
     .filter((path) => !architecture?.text.includes(`\`${path}\``))
     .map((file) => ({ file, line: 1, rule: "hot-list", what: "@hot but not in ARCHITECTURE.md" }));
-  if (hot.length > MAX_HOT_FILES) findings.push({ file: "ARCHITECTURE.md", line: 1, rule: "hot-list", what: `${hot.length} hot files` });
+  if (hot.length > MAX_HOT_FILES)
+    findings.push({ file: "ARCHITECTURE.md", line: 1, rule: "hot-list", what: `${hot.length} hot files` });
   return findings;
 }
 
@@ -274,7 +308,11 @@ function checkDeadFiles(files: readonly SourceFile[]): Finding[] {
   for (const file of files) {
     if (!file.tree || /^(src|apps)\/.*\.test\.ts$/.test(file.path)) continue;
     for (const match of file.text.matchAll(/["'](\.{1,2}\/[^"'\n]+\.(?:ts|js))["']/g)) {
-      named.add(join(dirname(file.path), match[1] as string).replaceAll("\\", "/").replace(/\.js$/, ".ts"));
+      named.add(
+        join(dirname(file.path), match[1] as string)
+          .replaceAll("\\", "/")
+          .replace(/\.js$/, ".ts"),
+      );
     }
   }
   return files

@@ -55,9 +55,23 @@ export interface LinkRow {
   readonly broadcast: string;
   /** a.b.c.d/n of the interface, or "". */
   readonly inet: string;
-  readonly rx: { readonly bytes: number; readonly packets: number; readonly errors: number; readonly dropped: number; readonly missed: number; readonly mcast: number };
-  readonly tx: { readonly bytes: number; readonly packets: number; readonly errors: number; readonly dropped: number; readonly carrier: number; readonly collsns: number };
-  /** The wire behind it: delay=…, rate=…, loss=… as `--link` takes them; absent for devices without a simulated wire. */
+  readonly rx: {
+    readonly bytes: number;
+    readonly packets: number;
+    readonly errors: number;
+    readonly dropped: number;
+    readonly missed: number;
+    readonly mcast: number;
+  };
+  readonly tx: {
+    readonly bytes: number;
+    readonly packets: number;
+    readonly errors: number;
+    readonly dropped: number;
+    readonly carrier: number;
+    readonly collsns: number;
+  };
+  /** The wire behind it: delay, rate, loss as `--link` takes them; absent for devices without a simulated wire. */
   readonly wire?: Readonly<Record<string, string | number>>;
 }
 

@@ -1,7 +1,7 @@
 /**
  * How the reading commands reach a running server: find it, ask it, and turn its refusals into `CommandError`.
  */
-import { type ClientRequest, type IncomingMessage, request as httpRequest } from "node:http";
+import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import { CommandError, ExitCode } from "./exit-codes.ts";
 import { readRunRecords } from "./token-file.ts";
 
@@ -48,7 +48,8 @@ export async function* serverSentEvents(stream: IncomingMessage, event: string):
     pending = blocks.pop() as string;
     for (const block of blocks) {
       const lines = block.split("\n");
-      if (lines.includes(`event: ${event}`)) yield (lines.find((line) => line.startsWith("data: ")) ?? "data: ").slice(6);
+      if (lines.includes(`event: ${event}`))
+        yield (lines.find((line) => line.startsWith("data: ")) ?? "data: ").slice(6);
     }
   }
 }
@@ -63,7 +64,9 @@ async function send(control: Control, method: "GET" | "PUT", path: string, body?
       call.setTimeout(0);
       resolve(answer);
     });
-    call.setTimeout(ANSWER_TIMEOUT_MS, () => call.destroy(Object.assign(new Error("no answer"), { code: "ETIMEDOUT" })));
+    call.setTimeout(ANSWER_TIMEOUT_MS, () =>
+      call.destroy(Object.assign(new Error("no answer"), { code: "ETIMEDOUT" })),
+    );
     call.on("error", (error: NodeJS.ErrnoException) => reject(unreachable(control, error)));
     call.end(body);
   });
@@ -72,19 +75,35 @@ async function send(control: Control, method: "GET" | "PUT", path: string, body?
 }
 
 function unreachable(control: Control, error: NodeJS.ErrnoException): CommandError {
-  const why = error.code === "ECONNREFUSED" ? "nothing listens there: no server is running" : `${error.code ?? error.message}`;
-  return new CommandError(ExitCode.failed, `no sojourn server at ${control.url}`, why, "start one with: sojourn serve (or name another with --control URL)");
+  const why =
+    error.code === "ECONNREFUSED" ? "nothing listens there: no server is running" : `${error.code ?? error.message}`;
+  return new CommandError(
+    ExitCode.failed,
+    `no sojourn server at ${control.url}`,
+    why,
+    "start one with: sojourn serve (or name another with --control URL)",
+  );
 }
 
 function refused(control: Control, status: number, text: string): CommandError {
   try {
     const body = JSON.parse(text) as { error: string; why: string; next: string };
     if (status === 401 && control.token === undefined) {
-      return new CommandError(ExitCode.privilege, "no token for this server", "only the user who runs `sojourn serve` may change its state", "run this command as that user on the same machine");
+      return new CommandError(
+        ExitCode.privilege,
+        "no token for this server",
+        "only the user who runs `sojourn serve` may change its state",
+        "run this command as that user on the same machine",
+      );
     }
     return new CommandError(ExitCode.failed, body.error, body.why, body.next);
   } catch {
-    return new CommandError(ExitCode.failed, `${control.url} is not a sojourn control server`, `it answered with status ${status}`, "name the right one with --control URL");
+    return new CommandError(
+      ExitCode.failed,
+      `${control.url} is not a sojourn control server`,
+      `it answered with status ${status}`,
+      "name the right one with --control URL",
+    );
   }
 }
 

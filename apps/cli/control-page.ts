@@ -11,16 +11,22 @@ import { ROUTES } from "./control-routes.ts";
 const STYLE = `
 :root { color-scheme: light dark; --ink: light-dark(#1b1b1b, #ececec); --paper: light-dark(#fff, #16181b);
   --soft: light-dark(#595959, #a9b0b8); --line: light-dark(#d0d0d0, #3a3f45); }
-body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }
+body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }
 h1 { font-size: 1.4rem; margin: 0 0 .2rem } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
-p { margin: .3rem 0 } .soft { color: var(--soft) } code, td, .bar { font-family: ui-monospace, monospace; font-size: .85rem }
-table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .2rem .6rem .2rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
+p { margin: .3rem 0 } .soft { color: var(--soft) }
+code, td, .bar { font-family: ui-monospace, monospace; font-size: .85rem }
+table { border-collapse: collapse; width: 100% }
+th, td { text-align: left; padding: .2rem .6rem .2rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
 button { font: inherit; padding: .25rem .8rem } :focus-visible { outline: 3px solid #0072b2; outline-offset: 2px }
 ol { list-style: none; margin: 0; padding: 0 } li { border-bottom: 1px solid var(--line); padding: .5rem 0 }
 .bar { display: flex; height: 1.1rem; margin: .3rem 0; background: var(--line); overflow: hidden }
-.bar span { min-width: 1px } .wait { background-image: repeating-linear-gradient(45deg, transparent 0 4px, #0006 4px 6px) }
-.network { background-color: #999 } .accept { background-color: #e69f00 } .read { background-color: #56b4e9 } .decrypt { background-color: #cc79a7 }
-.parse { background-color: #009e73 } .decode { background-color: #f0e442 } .process { background-color: #d55e00 } .respond { background-color: #0072b2 }
+.bar span { min-width: 1px }
+.wait { background-image: repeating-linear-gradient(45deg, transparent 0 4px, #0006 4px 6px) }
+.network { background-color: #999 } .accept { background-color: #e69f00 } .read { background-color: #56b4e9 }
+.decrypt { background-color: #cc79a7 }
+.parse { background-color: #009e73 }
+.decode { background-color: #f0e442 } .process { background-color: #d55e00 } .respond { background-color: #0072b2 }
 .key span { display: inline-block; width: .9rem; height: .9rem; margin: 0 .3rem 0 .9rem; vertical-align: -.1rem }
 details summary { cursor: pointer }
 `;
@@ -29,7 +35,9 @@ const SCRIPT = `
 
 const GROUPS = new Map(JSON.parse(document.getElementById("stages").textContent));
 const KEEP = 20;
-const list = document.getElementById("journeys"), state = document.getElementById("state"), toggle = document.getElementById("accept");
+const list = document.getElementById("journeys");
+const state = document.getElementById("state");
+const toggle = document.getElementById("accept");
 let token = new URLSearchParams(location.hash.slice(1)).get("token");
 if (token) { sessionStorage.setItem("token", token); history.replaceState(null, "", "/"); }
 else token = sessionStorage.getItem("token");
@@ -50,12 +58,15 @@ function make(tag, text, name) {
 function row(segment) {
   const tr = make("tr");
   const why = (segment.reason || "") + (segment.by ? " (by " + JSON.stringify(segment.by) + ")" : "");
-  for (const text of [segment.stage, segment.kind, time(segment.endNs - segment.startNs), why]) tr.append(make("td", text));
+  const texts = [segment.stage, segment.kind, time(segment.endNs - segment.startNs), why];
+  for (const text of texts) tr.append(make("td", text));
   return tr;
 }
 function show(journey) {
-  const item = make("li"), bar = make("div", undefined, "bar"), details = make("details"), table = make("table"), head = make("tr");
-  const what = journey.request ? journey.request.method + " " + journey.request.target : "connection " + journey.connection.remote;
+  const item = make("li"), bar = make("div", undefined, "bar");
+  const details = make("details"), table = make("table"), head = make("tr");
+  const request = journey.request;
+  const what = request ? request.method + " " + request.target : "connection " + journey.connection.remote;
   const status = journey.response ? String(journey.response.status) : journey.outcome;
   item.append(make("strong", "#" + journey.id + " " + what + " \\u2192 " + status + " in " + time(journey.totalNs)));
   bar.setAttribute("aria-hidden", "true");
@@ -65,7 +76,11 @@ function show(journey) {
     part.title = segment.stage + " " + time(segment.endNs - segment.startNs);
     if (segment.endNs > segment.startNs) bar.append(part);
   }
-  for (const title of ["stage", "kind", "time", "reason"]) { const th = make("th", title); th.scope = "col"; head.append(th); }
+  for (const title of ["stage", "kind", "time", "reason"]) {
+    const th = make("th", title);
+    th.scope = "col";
+    head.append(th);
+  }
   table.append(head, ...journey.segments.map(row));
   details.append(make("summary", journey.segments.length + " segments, summing to " + time(journey.totalNs)), table);
   item.append(bar, details);
@@ -75,7 +90,8 @@ function show(journey) {
 async function start() {
   const info = await (await fetch("/api/info")).json();
   paused = info.acceptPaused;
-  document.getElementById("info").textContent = "sojourn " + info.version + ", kernel " + info.mode + ", " + info.truth + "; site " + info.site;
+  const parts = ["sojourn " + info.version, "kernel " + info.mode, info.truth, "site " + info.site];
+  document.getElementById("info").textContent = parts.join(", ");
   for (const journey of (await (await fetch("/api/journeys?limit=" + KEEP)).json()).reverse()) show(journey);
   const events = new EventSource("/api/journeys/stream");
   events.addEventListener("journey", (event) => { if (!held) show(JSON.parse(event.data)); });
@@ -108,7 +124,8 @@ function escapeHtml(text: string): string {
 export function controlPage(nonce: string): string {
   const calls = ROUTES.map((route) => {
     const query = route.parameters.length > 0 ? `?${route.parameters.join("&")}` : "";
-    return `<tr><td>${route.method}</td><td>${escapeHtml(route.path + query)}</td><td>${escapeHtml(route.doc)}</td></tr>`;
+    const cells = [route.method, route.path + query, route.doc].map((text) => `<td>${escapeHtml(text)}</td>`);
+    return `<tr>${cells.join("")}</tr>`;
   });
   const groups = [...new Set(STAGES.map((stage) => stage.group))];
   const key = groups.map((group) => `<span class="${group}"></span>${group}`);
@@ -121,13 +138,15 @@ export function controlPage(nonce: string): string {
 <p id="info" class="soft">…</p>
 <p>Every request carries its own itinerary. Send one to the site and it appears below.</p>
 <h2>Latest journeys</h2>
-<p><button id="hold" type="button">Hold the list</button> <button id="accept" type="button" disabled>Pause accept()</button>
+<p><button id="hold" type="button">Hold the list</button>
+<button id="accept" type="button" disabled>Pause accept()</button>
 <span id="state" role="status" class="soft">connecting</span></p>
 <p class="key soft">Hatched is waiting, plain is working. ${key.join("")}</p>
 <ol id="journeys"></ol>
 <h2>Control API</h2>
 <p class="soft">GET needs nothing but this machine; PUT needs <code>Authorization: Bearer TOKEN</code>.</p>
-<table><thead><tr><th scope="col">method</th><th scope="col">path</th><th scope="col">answer</th></tr></thead><tbody>${calls.join("")}</tbody></table>
+<table><thead><tr><th scope="col">method</th><th scope="col">path</th><th scope="col">answer</th></tr></thead>
+<tbody>${calls.join("")}</tbody></table>
 </main>
 <script type="application/json" id="stages" nonce="${nonce}">${stages}</script>
 <script type="module" nonce="${nonce}">${SCRIPT}</script>

@@ -1,5 +1,6 @@
 /**
- * The control API (contract §2): one table from method and path to the backend. Answers are JSON unless a route streams.
+ * The control API (contract §2): one table from method and path to the backend. Answers are JSON unless a route
+ * streams.
  */
 import { STAGES } from "../../src/base/stages.ts";
 import { OUTCOMES } from "../../src/journey/journey.ts";
@@ -33,10 +34,18 @@ const MAX_SYSCALLS = 10_000;
 const STAGE_NAMES: readonly string[] = STAGES.map((stage) => stage.name);
 
 const get = (path: string, parameters: readonly string[], doc: string, answer?: (call: Call) => unknown): Route => ({
-  method: "GET", path, parameters, doc, ...(answer ? { answer } : {}),
+  method: "GET",
+  path,
+  parameters,
+  doc,
+  ...(answer ? { answer } : {}),
 });
 const put = (path: string, parameters: readonly string[], doc: string, answer: (call: Call) => unknown): Route => ({
-  method: "PUT", path, parameters, doc, answer,
+  method: "PUT",
+  path,
+  parameters,
+  doc,
+  answer,
 });
 
 export const ROUTES: readonly Route[] = [
@@ -44,7 +53,9 @@ export const ROUTES: readonly Route[] = [
   get("/api/info", [], "version, origin of time, mode", (call) => call.backend.info()),
   get("/api/stages", [], "every stage a request can be in", (call) => call.backend.stages()),
   get("/api/drop-reasons", [], "every reason to drop a frame", (call) => call.backend.dropReasons()),
-  get("/api/journeys", ["limit", "outcome", "slower", "stage"], "finished journeys, newest first", (call) => call.backend.journeys(journeyQuery(call.query))),
+  get("/api/journeys", ["limit", "outcome", "slower", "stage"], "finished journeys, newest first", (call) =>
+    call.backend.journeys(journeyQuery(call.query)),
+  ),
   get("/api/journeys/stream", [], "server-sent events, one per finished journey"),
   get("/api/journeys/*", [], "one journey", oneJourney),
   get("/api/sockets", ["host"], "ss -a", (call) => call.backend.sockets(host(call))),
@@ -53,14 +64,18 @@ export const ROUTES: readonly Route[] = [
   get("/api/processes", ["host"], "ps", (call) => call.backend.processes(host(call))),
   get("/api/neighbours", ["host"], "ip neigh", (call) => call.backend.neighbours(host(call))),
   get("/api/routes", ["host"], "ip route", (call) => call.backend.routes(host(call))),
-  get("/api/syscalls", ["host", "limit"], "strace -f", (call) => call.backend.syscalls(host(call), integer(call.query, "limit", 100, MAX_SYSCALLS))),
+  get("/api/syscalls", ["host", "limit"], "strace -f", (call) =>
+    call.backend.syscalls(host(call), integer(call.query, "limit", 100, MAX_SYSCALLS)),
+  ),
   get("/api/goroutines", [], "goroutines of the server process", (call) => call.backend.goroutines()),
   get("/api/sysctl", ["host"], "sysctl -a", (call) => call.backend.sysctlList(host(call))),
   get("/api/capture", [], "pcapng of every link, until you hang up"),
   get("/metrics", [], "Prometheus text"),
   put("/api/sysctl", ["host"], "{name, value}: sysctl -w", setSysctl),
   put("/api/links/*", [], "{delay, rate, loss, …}: tc qdisc … netem", setLink),
-  put("/api/accept", [], "{paused}: stop or resume accept()", (call) => call.backend.setAccept(boolean(call.body, "paused"))),
+  put("/api/accept", [], "{paused}: stop or resume accept()", (call) =>
+    call.backend.setAccept(boolean(call.body, "paused")),
+  ),
   put("/api/reject", [], "{port, with}: refuse connections to a port", setReject),
 ];
 
@@ -98,12 +113,22 @@ function integer(query: URLSearchParams, key: string, fallback: number, max: num
   if (text === null) return fallback;
   const value = /^[0-9]+$/.test(text) ? Number(text) : 0;
   if (value >= 1 && value <= max) return value;
-  throw new Refusal(400, `${key}=${text} is not accepted`, `${key} must be a whole number from 1 to ${max}`, `ask with ${key}=${Math.min(100, max)}`);
+  throw new Refusal(
+    400,
+    `${key}=${text} is not accepted`,
+    `${key} must be a whole number from 1 to ${max}`,
+    `ask with ${key}=${Math.min(100, max)}`,
+  );
 }
 
 function oneOf<T extends string>(what: string, text: string, known: readonly T[], status = 400): T {
   if ((known as readonly string[]).includes(text)) return text as T;
-  throw new Refusal(status, `unknown ${what} "${text}"`, `${what} is one of ${known.join(", ")}`, `ask with ${what}=${known[0]}`);
+  throw new Refusal(
+    status,
+    `unknown ${what} "${text}"`,
+    `${what} is one of ${known.join(", ")}`,
+    `ask with ${what}=${known[0]}`,
+  );
 }
 
 function host(call: Call): HostName {
@@ -118,7 +143,9 @@ function journeyQuery(query: URLSearchParams): JourneyQuery {
     limit: integer(query, "limit", 100, MAX_JOURNEYS),
     ...(outcome === undefined ? {} : { outcome: oneOf("outcome", outcome, OUTCOMES) }),
     ...(stage === undefined ? {} : { stage: oneOf("stage", stage, STAGE_NAMES) }),
-    ...(slower === undefined ? {} : { slowerNs: /^[0-9]+$/.test(slower) ? Number(slower) : parseDurationNs("slower", slower) }),
+    ...(slower === undefined
+      ? {}
+      : { slowerNs: /^[0-9]+$/.test(slower) ? Number(slower) : parseDurationNs("slower", slower) }),
   };
 }
 
@@ -126,7 +153,12 @@ async function oneJourney(call: Call): Promise<unknown> {
   const id = /^-?[0-9]{1,15}$/.test(call.rest) ? Number(call.rest) : 0;
   const journey = id !== 0 ? await call.backend.journey(id) : null;
   if (journey) return journey;
-  throw new Refusal(404, `no journey ${call.rest}`, "no journey has this id, or it has left the recorder's memory", "GET /api/journeys lists those that are kept");
+  throw new Refusal(
+    404,
+    `no journey ${call.rest}`,
+    "no journey has this id, or it has left the recorder's memory",
+    "GET /api/journeys lists those that are kept",
+  );
 }
 
 async function setSysctl(call: Call): Promise<unknown> {
@@ -134,24 +166,36 @@ async function setSysctl(call: Call): Promise<unknown> {
   const value = String(scalar(call.body, "value"));
   const rows = await call.backend.sysctlList(host(call));
   if (!rows.some((row) => row.name === name)) {
-    throw new Refusal(404, `unknown sysctl "${name}"`, "this host has no sysctl of that name", "GET /api/sysctl lists them all");
+    throw new Refusal(
+      404,
+      `unknown sysctl "${name}"`,
+      "this host has no sysctl of that name",
+      "GET /api/sysctl lists them all",
+    );
   }
   const problem = await call.backend.sysctlSet(host(call), name, value);
-  if (problem !== null) throw new Refusal(400, `sysctl ${name} = ${value} was refused`, problem, `GET /api/sysctl shows its present value`);
+  if (problem !== null)
+    throw new Refusal(400, `sysctl ${name} = ${value} was refused`, problem, `GET /api/sysctl shows its present value`);
   const after = await call.backend.sysctlList(host(call));
   return after.find((row) => row.name === name);
 }
 
 function setLink(call: Call): unknown {
   const pairs = Object.keys(call.body).map((key): [string, string] => [key, String(scalar(call.body, key))]);
-  if (pairs.length === 0) throw new Refusal(400, "nothing to set", "the body names no setting", 'send {"delay":"10ms"}');
+  if (pairs.length === 0)
+    throw new Refusal(400, "nothing to set", "the body names no setting", 'send {"delay":"10ms"}');
   return call.backend.setLink(call.rest, parseLinkSettings("link", pairs));
 }
 
 function setReject(call: Call): unknown {
   const port = call.body["port"];
   if (typeof port !== "number" || !Number.isInteger(port) || port < 1 || port > 65535) {
-    throw new Refusal(400, "port is not accepted", "port must be a whole number from 1 to 65535", 'send {"port":80,"with":"tcp-reset"}');
+    throw new Refusal(
+      400,
+      "port is not accepted",
+      "port must be a whole number from 1 to 65535",
+      'send {"port":80,"with":"tcp-reset"}',
+    );
   }
   return call.backend.setReject(port, oneOf("with", text(call.body, "with"), REJECT_MODES));
 }
@@ -159,7 +203,12 @@ function setReject(call: Call): unknown {
 function scalar(body: Call["body"], key: string): string | number {
   const value = body[key];
   if (typeof value === "string" || (typeof value === "number" && Number.isFinite(value))) return value;
-  throw new Refusal(400, `"${key}" is missing or not a string or number`, "the body must carry it", `send {"${key}": …}`);
+  throw new Refusal(
+    400,
+    `"${key}" is missing or not a string or number`,
+    "the body must carry it",
+    `send {"${key}": …}`,
+  );
 }
 
 function text(body: Call["body"], key: string): string {

@@ -21,19 +21,39 @@ export function isSafeMethod(method: string | undefined): boolean {
 export function assertAllowed(request: IncomingMessage, port: number, token: string): void {
   const names = LOOPBACK_NAMES.map((name) => `${name}:${port}`);
   if (!names.includes((request.headers.host ?? "").toLowerCase())) {
-    throw new Refusal(403, "foreign Host", `this server answers only to ${names.join(", ")}`, `ask http://127.0.0.1:${port}`);
+    throw new Refusal(
+      403,
+      "foreign Host",
+      `this server answers only to ${names.join(", ")}`,
+      `ask http://127.0.0.1:${port}`,
+    );
   }
   const origin = request.headers.origin;
   if (origin !== undefined && !names.some((name) => origin === `http://${name}`)) {
-    throw new Refusal(403, "foreign Origin", "pages of other sites may not use the control API", `open http://127.0.0.1:${port}/`);
+    throw new Refusal(
+      403,
+      "foreign Origin",
+      "pages of other sites may not use the control API",
+      `open http://127.0.0.1:${port}/`,
+    );
   }
   const site = request.headers["sec-fetch-site"];
   const isPageVisit = request.url === "/" && request.headers["sec-fetch-mode"] === "navigate";
   if ((site === "cross-site" || site === "same-site") && !isPageVisit) {
-    throw new Refusal(403, "request from another site", `the browser says Sec-Fetch-Site: ${site}`, `open http://127.0.0.1:${port}/`);
+    throw new Refusal(
+      403,
+      "request from another site",
+      `the browser says Sec-Fetch-Site: ${site}`,
+      `open http://127.0.0.1:${port}/`,
+    );
   }
   if (!isSafeMethod(request.method) && !hasToken(request, token)) {
-    throw new Refusal(401, "token missing or wrong", "this call changes state and needs the token of this run", "send Authorization: Bearer TOKEN; it is in the fragment of the address `serve` printed");
+    throw new Refusal(
+      401,
+      "token missing or wrong",
+      "this call changes state and needs the token of this run",
+      "send Authorization: Bearer TOKEN; it is in the fragment of the address `serve` printed",
+    );
   }
 }
 

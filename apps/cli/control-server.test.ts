@@ -20,7 +20,12 @@ interface Answer {
 }
 
 /** One exchange; the response stays open for the caller if `open`. */
-function send(method: string, path: string, headers: Record<string, string> = {}, body?: string): Promise<IncomingMessage> {
+function send(
+  method: string,
+  path: string,
+  headers: Record<string, string> = {},
+  body?: string,
+): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
     const call = httpRequest({ host: "127.0.0.1", port: control.port, method, path, headers, agent: false }, resolve);
     call.on("error", reject);
@@ -36,7 +41,8 @@ async function ask(method: string, path: string, headers: Record<string, string>
   return { status: response.statusCode ?? 0, headers: response.headers, text, body: isJson ? JSON.parse(text) : {} };
 }
 
-const put = (path: string, body: unknown) => ask("PUT", path, { Authorization: `Bearer ${control.token}` }, JSON.stringify(body));
+const put = (path: string, body: unknown) =>
+  ask("PUT", path, { Authorization: `Bearer ${control.token}` }, JSON.stringify(body));
 
 /** Every refusal says what happened, why, and what next. */
 function expectRefusal(answer: Answer, status: number): void {
@@ -50,7 +56,13 @@ describe("who may ask", () => {
     for (const host of ["127.0.0.1", "localhost", "[::1]"]) {
       expect((await ask("GET", "/api/info", { Host: `${host}:${control.port}` })).status).toBe(200);
     }
-    for (const host of ["evil.example", `evil.example:${control.port}`, "127.0.0.1", "127.0.0.1:1", `127.0.0.1.evil.example:${control.port}`]) {
+    for (const host of [
+      "evil.example",
+      `evil.example:${control.port}`,
+      "127.0.0.1",
+      "127.0.0.1:1",
+      `127.0.0.1.evil.example:${control.port}`,
+    ]) {
       expectRefusal(await ask("GET", "/api/info", { Host: host }), 403);
     }
   });
@@ -75,15 +87,27 @@ describe("who may ask", () => {
   });
 
   it("changes nothing without the token", async () => {
-    const calls = [["/api/accept", '{"paused":true}'], ["/api/sysctl", '{"name":"net.core.somaxconn","value":1}'], ["/api/links/eth0", '{"loss":1}'], ["/api/reject", '{"port":80,"with":"drop"}']] as const;
+    const calls = [
+      ["/api/accept", '{"paused":true}'],
+      ["/api/sysctl", '{"name":"net.core.somaxconn","value":1}'],
+      ["/api/links/eth0", '{"loss":1}'],
+      ["/api/reject", '{"port":80,"with":"drop"}'],
+    ] as const;
     for (const [path, body] of calls) {
-      for (const headers of [{}, { Authorization: "Bearer wrong" }, { Authorization: control.token }, { Authorization: `Bearer ${control.token}x` }]) {
+      for (const headers of [
+        {},
+        { Authorization: "Bearer wrong" },
+        { Authorization: control.token },
+        { Authorization: `Bearer ${control.token}x` },
+      ]) {
         const answer = await ask("PUT", path, headers as Record<string, string>, body);
         expectRefusal(answer, 401);
         expect(answer.headers["www-authenticate"]).toContain("Bearer");
       }
     }
-    expect([backend.paused, backend.rejected, backend.linkSettings, backend.sysctls.get("net.core.somaxconn")]).toEqual([false, [], [], "4096"]);
+    expect([backend.paused, backend.rejected, backend.linkSettings, backend.sysctls.get("net.core.somaxconn")]).toEqual(
+      [false, [], [], "4096"],
+    );
   });
 
   it("sends no CORS header and never lets a page be framed or cached", async () => {
@@ -100,15 +124,34 @@ describe("who may ask", () => {
 
 describe("what it answers", () => {
   it("serves every table of the contract", async () => {
-    for (const name of ["stages", "drop-reasons", "journeys", "sockets", "links", "processes", "neighbours", "routes", "syscalls", "goroutines", "sysctl"]) {
+    for (const name of [
+      "stages",
+      "drop-reasons",
+      "journeys",
+      "sockets",
+      "links",
+      "processes",
+      "neighbours",
+      "routes",
+      "syscalls",
+      "goroutines",
+      "sysctl",
+    ]) {
       const answer = await ask("GET", `/api/${name}`);
       expect([name, answer.status, Array.isArray(answer.body)]).toEqual([name, 200, true]);
     }
-    expect((await ask("GET", "/api/info")).body).toMatchObject({ originUnixNs: "1700000000000000000", mode: "inline", node: process.version });
+    expect((await ask("GET", "/api/info")).body).toMatchObject({
+      originUnixNs: "1700000000000000000",
+      mode: "inline",
+      node: process.version,
+    });
     expect((await ask("GET", "/api/journeys/1")).body).toEqual(sampleJourney(1));
     expect((await ask("GET", "/api/sockets?host=client")).body).toEqual([]);
     const metrics = await ask("GET", "/metrics");
-    expect([metrics.headers["content-type"], metrics.text]).toEqual(["text/plain; version=0.0.4; charset=utf-8", backend.metrics()]);
+    expect([metrics.headers["content-type"], metrics.text]).toEqual([
+      "text/plain; version=0.0.4; charset=utf-8",
+      backend.metrics(),
+    ]);
   });
 
   it("passes filters on and refuses bad ones", async () => {
@@ -117,7 +160,16 @@ describe("what it answers", () => {
     await ask("GET", "/api/journeys?slower=1500&outcome=&stage=");
     expect(backend.asked).toEqual({ limit: 100, slowerNs: 1500 });
     await ask("GET", "/api/journeys?limit=1000");
-    for (const query of ["limit=0", "limit=1001", "limit=x", "limit=-1", "outcome=lost", "stage=nowhere", "slower=fast", "colour=red"]) {
+    for (const query of [
+      "limit=0",
+      "limit=1001",
+      "limit=x",
+      "limit=-1",
+      "outcome=lost",
+      "stage=nowhere",
+      "slower=fast",
+      "colour=red",
+    ]) {
       expectRefusal(await ask("GET", `/api/journeys?${query}`), 400);
     }
     expectRefusal(await ask("GET", "/api/sockets?host=mars"), 400);
@@ -125,7 +177,15 @@ describe("what it answers", () => {
   });
 
   it("says 404 and 405 with what is allowed", async () => {
-    for (const path of ["/nowhere", "/api", "/api/journeys/99", "/api/journeys/x", "/api/journeys/1/2", "/api/journeys/"]) expectRefusal(await ask("GET", path), 404);
+    for (const path of [
+      "/nowhere",
+      "/api",
+      "/api/journeys/99",
+      "/api/journeys/x",
+      "/api/journeys/1/2",
+      "/api/journeys/",
+    ])
+      expectRefusal(await ask("GET", path), 404);
     expectRefusal(await ask("GET", "/api/journeys/%zz"), 400);
     expect((await ask("GET", "/api/accept")).headers.allow).toBe("PUT");
     const post = await ask("POST", "/api/sysctl", { Authorization: `Bearer ${control.token}` });
@@ -136,10 +196,15 @@ describe("what it answers", () => {
 
   it("changes state and answers with the new one", async () => {
     expect((await put("/api/accept", { paused: true })).body).toEqual({ paused: true });
-    expect((await put("/api/sysctl", { name: "net.core.somaxconn", value: 4 })).body).toEqual({ name: "net.core.somaxconn", value: "4" });
+    expect((await put("/api/sysctl", { name: "net.core.somaxconn", value: 4 })).body).toEqual({
+      name: "net.core.somaxconn",
+      value: "4",
+    });
     expect((await put("/api/reject", { port: 80, with: "tcp-reset" })).body).toEqual({ port: 80, with: "tcp-reset" });
     expect((await put("/api/links/eth0", { delay: "10ms", loss: 0.01, rate: "10mbit" })).status).toBe(200);
-    expect(backend.linkSettings).toEqual([{ name: "eth0", settings: { delayNs: 10_000_000, loss: 0.01, rateBitsPerSecond: 10_000_000 } }]);
+    expect(backend.linkSettings).toEqual([
+      { name: "eth0", settings: { delayNs: 10_000_000, loss: 0.01, rateBitsPerSecond: 10_000_000 } },
+    ]);
   });
 
   it("refuses bad settings, and what the kernel refuses, in words", async () => {
@@ -148,14 +213,21 @@ describe("what it answers", () => {
     expectRefusal(refused, 400);
     expect(refused.body["why"]).toBe("Invalid argument");
     expectRefusal(await put("/api/links/eth9", { delay: "1ms" }), 404);
-    for (const body of [{ delay: "fast" }, { colour: "red" }, { loss: 2 }, { delay: null }, {}]) expectRefusal(await put("/api/links/eth0", body), 400);
-    for (const body of [{ port: 0, with: "drop" }, { port: 80, with: "love" }, { port: "80", with: "drop" }]) expectRefusal(await put("/api/reject", body), 400);
+    for (const body of [{ delay: "fast" }, { colour: "red" }, { loss: 2 }, { delay: null }, {}])
+      expectRefusal(await put("/api/links/eth0", body), 400);
+    for (const body of [
+      { port: 0, with: "drop" },
+      { port: 80, with: "love" },
+      { port: "80", with: "drop" },
+    ])
+      expectRefusal(await put("/api/reject", body), 400);
     for (const body of [{}, { paused: "yes" }, [], "x", null]) expectRefusal(await put("/api/accept", body), 400);
   });
 
   it("refuses a body that is no JSON or too long, and goes on", async () => {
     const token = { Authorization: `Bearer ${control.token}` };
-    for (const body of ["", "{", "[1]", '{"paused":tru']) expectRefusal(await ask("PUT", "/api/accept", token, body), 400);
+    for (const body of ["", "{", "[1]", '{"paused":tru'])
+      expectRefusal(await ask("PUT", "/api/accept", token, body), 400);
     expectRefusal(await ask("PUT", "/api/accept", token, `{"paused":true,"x":"${"x".repeat(70_000)}"}`), 413);
     expect((await ask("GET", "/api/info")).status).toBe(200);
   });
@@ -188,7 +260,9 @@ describe("streams", () => {
 
   it("streams a capture until the reader hangs up", async () => {
     const stream = await send("GET", "/api/capture");
-    const [first] = await stream[Symbol.asyncIterator]().next().then((result) => [result.value as Buffer]);
+    const [first] = await stream[Symbol.asyncIterator]()
+      .next()
+      .then((result) => [result.value as Buffer]);
     expect([...(first ?? [])]).toEqual([0x0a, 0x0d, 0x0d, 0x0a]);
     stream.destroy();
     await expect.poll(() => backend.captures.size).toBe(0);
@@ -237,7 +311,10 @@ describe("ports", () => {
     await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
     const { port } = other.address() as { port: number };
     try {
-      await expect(startControlServer({ port, portAsked: true, backend })).rejects.toMatchObject({ exitCode: 1, message: expect.stringContaining(`${port} is taken`) });
+      await expect(startControlServer({ port, portAsked: true, backend })).rejects.toMatchObject({
+        exitCode: 1,
+        message: expect.stringContaining(`${port} is taken`),
+      });
       const moved = await startControlServer({ port, portAsked: false, backend });
       expect(moved.port).toBeGreaterThan(port);
       await moved.close();

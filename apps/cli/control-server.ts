@@ -1,12 +1,12 @@
 /**
- * The control server: node:http on loopback in front of a `Backend`. Routes are in `control-routes.ts`, who may use them
- * in `control-security.ts`. Bounded: connections, bodies, streams and what a slow reader may leave unread.
+ * The control server: node:http on loopback in front of a `Backend`. Routes are in `control-routes.ts`, who may use
+ * them in `control-security.ts`. Bounded: connections, bodies, streams and what a slow reader may leave unread.
  */
 import { randomBytes } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { type Backend, Refusal } from "./backend.ts";
 import { controlPage } from "./control-page.ts";
-import { type Call, asRefusal, assertKnownParameters, type Route, routesAt } from "./control-routes.ts";
+import { asRefusal, assertKnownParameters, type Call, type Route, routesAt } from "./control-routes.ts";
 import { assertAllowed } from "./control-security.ts";
 import { CommandError, ExitCode } from "./exit-codes.ts";
 
@@ -58,7 +58,12 @@ export async function startControlServer(options: ControlServerOptions): Promise
 }
 
 /** Listens on 127.0.0.1:`port`, or on the next free port unless it was asked for. Resolves to the port. */
-export async function listenOnLoopback(server: Server, port: number, portAsked: boolean, flag: string): Promise<number> {
+export async function listenOnLoopback(
+  server: Server,
+  port: number,
+  portAsked: boolean,
+  flag: string,
+): Promise<number> {
   const last = portAsked || port === 0 ? port : Math.min(port + PORT_TRIES, 65535);
   for (let candidate = port; ; candidate++) {
     const code = await tryListen(server, candidate);
@@ -67,11 +72,21 @@ export async function listenOnLoopback(server: Server, port: number, portAsked: 
       return typeof address === "object" && address !== null ? address.port : candidate;
     }
     if (code === "EACCES") {
-      throw new CommandError(ExitCode.privilege, `${flag}: may not listen on port ${candidate}`, "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE)", `choose ${flag} 8080, or run as root`);
+      throw new CommandError(
+        ExitCode.privilege,
+        `${flag}: may not listen on port ${candidate}`,
+        "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE)",
+        `choose ${flag} 8080, or run as root`,
+      );
     }
     if (code !== "EADDRINUSE" || candidate >= last) {
       const why = code === "EADDRINUSE" ? "another program listens there" : `listen(2) said ${code}`;
-      throw new CommandError(ExitCode.failed, `${flag}: port ${candidate} is taken`, why, `choose another, e.g. ${flag} ${(candidate % 65535) + 1}, or find it with: ss -ltnp`);
+      throw new CommandError(
+        ExitCode.failed,
+        `${flag}: port ${candidate} is taken`,
+        why,
+        `choose another, e.g. ${flag} ${(candidate % 65535) + 1}, or find it with: ss -ltnp`,
+      );
     }
   }
 }
@@ -122,7 +137,8 @@ class Control {
     const { route, rest } = findRoute(request, response, url.pathname);
     assertKnownParameters(route, url.searchParams);
     if (route.path === "/") return this.sendPage(request, response);
-    if (route.path === "/metrics") return sendText(request, response, "text/plain; version=0.0.4; charset=utf-8", await this.backend.metrics());
+    if (route.path === "/metrics")
+      return sendText(request, response, "text/plain; version=0.0.4; charset=utf-8", await this.backend.metrics());
     if (route.path === "/api/journeys/stream") return this.streamJourneys(request, response);
     if (route.path === "/api/capture") return this.streamCapture(request, response);
     const body = route.method === "PUT" ? await readJson(request) : {};
@@ -174,7 +190,12 @@ class Control {
   /** Keeps `response` open until either side ends it; `start` returns how to stop the source. */
   private openStream(request: IncomingMessage, response: ServerResponse, type: string, start: () => () => void): void {
     if (this.streams.size >= MAX_STREAMS) {
-      throw new Refusal(503, "too many streams", `at most ${MAX_STREAMS} event streams and captures are open at one time`, "close one and try again");
+      throw new Refusal(
+        503,
+        "too many streams",
+        `at most ${MAX_STREAMS} event streams and captures are open at one time`,
+        "close one and try again",
+      );
     }
     response.writeHead(200, { "Content-Type": type });
     if (request.method === "HEAD") {
@@ -210,7 +231,8 @@ function parseTarget(target: string): URL {
 
 function findRoute(request: IncomingMessage, response: ServerResponse, path: string): { route: Route; rest: string } {
   const candidates = routesAt(path);
-  if (candidates.length === 0) throw new Refusal(404, `no such call ${path}`, "the control API has no such path", "GET / lists the API");
+  if (candidates.length === 0)
+    throw new Refusal(404, `no such call ${path}`, "the control API has no such path", "GET / lists the API");
   const method = request.method === "HEAD" ? "GET" : request.method;
   const found = candidates.find(({ route }) => route.method === method);
   if (found) return found;
@@ -224,7 +246,8 @@ async function readJson(request: IncomingMessage): Promise<Record<string, unknow
   let bytes = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {
     bytes += chunk.length;
-    if (bytes > MAX_BODY_BYTES) throw new Refusal(413, "body too large", `at most ${MAX_BODY_BYTES} bytes are read`, "send less");
+    if (bytes > MAX_BODY_BYTES)
+      throw new Refusal(413, "body too large", `at most ${MAX_BODY_BYTES} bytes are read`, "send less");
     chunks.push(chunk);
   }
   try {
@@ -233,7 +256,12 @@ async function readJson(request: IncomingMessage): Promise<Record<string, unknow
   } catch {
     // Answered below: what is not JSON and what is not an object get the same words.
   }
-  throw new Refusal(400, "body is not a JSON object", "a PUT carries its settings as one JSON object", 'send e.g. {"paused":true}');
+  throw new Refusal(
+    400,
+    "body is not a JSON object",
+    "a PUT carries its settings as one JSON object",
+    'send e.g. {"paused":true}',
+  );
 }
 
 function sendText(request: IncomingMessage, response: ServerResponse, type: string, text: string, status = 200): void {

@@ -97,7 +97,19 @@ describe("help", () => {
   it("exists for every command and names its options", async () => {
     const { code, out } = await run("--help");
     expect(code).toBe(0);
-    for (const name of ["serve", "journeys", "ss", "nstat", "link", "sysctl", "accept", "strace", "goroutines", "capture", "doctor"]) {
+    for (const name of [
+      "serve",
+      "journeys",
+      "ss",
+      "nstat",
+      "link",
+      "sysctl",
+      "accept",
+      "strace",
+      "goroutines",
+      "capture",
+      "doctor",
+    ]) {
       expect(out).toContain(`  ${name}`);
       const help = await run(name, "--help");
       expect([help.code, help.err]).toEqual([0, ""]);
@@ -109,7 +121,8 @@ describe("help", () => {
 
   it("names every flag of the contract for serve", async () => {
     const { out } = await run("serve", "--help");
-    const flags = "port control-port tap address gateway router stream link kernel seed quiet max-body header-timeout body-timeout";
+    const flags =
+      "port control-port tap address gateway router stream link kernel seed quiet max-body header-timeout body-timeout";
     for (const flag of flags.split(" ")) expect(out).toContain(`--${flag} `);
   });
 });
@@ -118,7 +131,7 @@ describe("reading commands", () => {
   it("ss prints what ss(8) prints", async () => {
     expect((await run("ss", "-ltn")).out).toBe(
       "State  Recv-Q Send-Q Local Address:Port Peer Address:Port\n" +
-      "LISTEN 5      4            0.0.0.0:80        0.0.0.0:*\n",
+        "LISTEN 5      4            0.0.0.0:80        0.0.0.0:*\n",
     );
     const all = (await run("ss", "-ai")).out.split("\n");
     expect(all[0]).toMatch(/^Netid State +Recv-Q Send-Q +Local Address:Port +Peer Address:Port$/);
@@ -133,15 +146,17 @@ describe("reading commands", () => {
   it("nstat prints what nstat(8) -a prints", async () => {
     expect((await run("nstat")).out).toBe(
       "#kernel\n" +
-      "IpInReceives                    5234               0.0\n" +
-      "TcpExtListenOverflows           7                  0.0\n",
+        "IpInReceives                    5234               0.0\n" +
+        "TcpExtListenOverflows           7                  0.0\n",
     );
     expect((await run("nstat", "-az", "ip*")).out).toBe(
       "#kernel\n" +
-      "IpInReceives                    5234               0.0\n" +
-      "IpForwarding                    0                  0.0\n",
+        "IpInReceives                    5234               0.0\n" +
+        "IpForwarding                    0                  0.0\n",
     );
-    expect(JSON.parse((await run("nstat", "--json", "*Overflows")).out)).toEqual({ kernel: { TcpExtListenOverflows: 7 } });
+    expect(JSON.parse((await run("nstat", "--json", "*Overflows")).out)).toEqual({
+      kernel: { TcpExtListenOverflows: 7 },
+    });
   });
 
   it("link prints what `ip -s link` prints", async () => {
@@ -179,14 +194,25 @@ describe("reading commands", () => {
     expect(JSON.parse((await run("accept", "resume", "--json")).out)).toEqual({ paused: false });
     const set = await run("link", "set", "eth0", "delay=10ms", "loss=1%,rate=10mbit", "--json");
     expect([set.code, set.err]).toEqual([0, ""]);
-    expect(backend.linkSettings).toEqual([{ name: "eth0", settings: { delayNs: 1e7, loss: 0.01, rateBitsPerSecond: 1e7 } }]);
+    expect(backend.linkSettings).toEqual([
+      { name: "eth0", settings: { delayNs: 1e7, loss: 0.01, rateBitsPerSecond: 1e7 } },
+    ]);
     expect(JSON.parse(set.out)).toMatchObject([{ name: "eth0" }]);
   });
 
   it("strace prints what strace -f -T -tt prints, control characters made visible", async () => {
-    backend.syscallRows.push({ seq: 2, atNs: 2e6, pid: 2, gid: 1, text: 'write(7, "\x1b[2J", 4) = 4', durationNs: 1000 });
+    backend.syscallRows.push({
+      seq: 2,
+      atNs: 2e6,
+      pid: 2,
+      gid: 1,
+      text: 'write(7, "\x1b[2J", 4) = 4',
+      durationNs: 1000,
+    });
     const lines = (await run("strace")).out.split("\n");
-    expect(lines[0]).toMatch(/^\[pid {5}2\] \d\d:\d\d:\d\d\.001500 accept4\(3, \{sa_family=AF_INET, …\}, \[16\], SOCK_NONBLOCK\) = 7 <0\.000021>$/);
+    expect(lines[0]).toMatch(
+      /^\[pid {5}2\] \d\d:\d\d:\d\d\.001500 accept4\(3, \{sa_family=AF_INET, …\}, \[16\], SOCK_NONBLOCK\) = 7 <0\.000021>$/,
+    );
     expect(lines[1]).toContain('write(7, "\\x1b[2J", 4) = 4 <0.000001>');
     expect(JSON.parse((await run("strace", "--last", "1", "--json")).out)).toMatchObject([{ seq: 2 }]);
   });
@@ -216,7 +242,12 @@ describe("reading commands", () => {
     await control.close();
     const { code, out } = await following;
     expect(code).toBe(0);
-    expect(out.trim().split("\n").map((line) => JSON.parse(line).id)).toEqual([7, 8]);
+    expect(
+      out
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line).id),
+    ).toEqual([7, 8]);
   });
 
   it("capture writes the file readable by its owner only", async () => {

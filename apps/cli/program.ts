@@ -74,11 +74,19 @@ const WHY: Readonly<Record<string, string>> = {
 /** Help and version were asked for and are printed: no error. No command at all: the help, and a usage error. */
 function fromCommander(error: CommanderError, args: readonly string[], program: Command): UsageError | undefined {
   if (error.code === "commander.help" && args.length === 0) {
-    return new UsageError("no command", `one of: ${program.commands.map((command) => command.name()).join(" ")}`, "start with: sojourn serve");
+    return new UsageError(
+      "no command",
+      `one of: ${program.commands.map((command) => command.name()).join(" ")}`,
+      "start with: sojourn serve",
+    );
   }
   if (error.code.startsWith("commander.help") || error.code === "commander.version") return undefined;
   const [what = "", suggestion] = error.message.replace(/^error: /, "").split("\n");
   const named = program.commands.find((command) => command.name() === args[0]);
   const help = `sojourn ${named ? `${named.name()} ` : ""}--help`;
-  return new UsageError(what, WHY[error.code] ?? error.code, suggestion ? `${suggestion.replace(/^\(|\)$/g, "")} — or see: ${help}` : `see: ${help}`);
+  return new UsageError(
+    what,
+    WHY[error.code] ?? error.code,
+    suggestion ? `${suggestion.replace(/^\(|\)$/g, "")} — or see: ${help}` : `see: ${help}`,
+  );
 }

@@ -24,7 +24,11 @@ export function readingCommand(name: string, description: string): Command {
 
 function parseHost(text: string): HostName {
   if ((HOSTS as readonly string[]).includes(text)) return text as HostName;
-  throw new UsageError(`--host: unknown host "${text}"`, `a topology has ${HOSTS.join(", ")}`, "write it like --host server");
+  throw new UsageError(
+    `--host: unknown host "${text}"`,
+    `a topology has ${HOSTS.join(", ")}`,
+    "write it like --host server",
+  );
 }
 
 export function controlOf(options: ReadingOptions): Control {

@@ -9,7 +9,13 @@ export interface ServeOptions {
   readonly port: number;
   readonly portAsked: boolean;
   /** `--tap`: the server host's own link is this TAP device; no topology, no port forward. */
-  readonly tap?: { readonly name: string; readonly address: string; readonly prefix: number; readonly gateway?: string; readonly router: boolean };
+  readonly tap?: {
+    readonly name: string;
+    readonly address: string;
+    readonly prefix: number;
+    readonly gateway?: string;
+    readonly router: boolean;
+  };
   /** `--stream`: a framed stream socket at this path instead of a TAP. */
   readonly streamPath?: string;
   /** `--link`: settings of the wire between client and server. */

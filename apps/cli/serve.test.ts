@@ -10,7 +10,9 @@ import { runCommandLine } from "./program.ts";
 import type { RunningServer, ServeOptions } from "./serve-session.ts";
 import type { Terminal } from "./terminal.ts";
 
-const session = vi.hoisted(() => ({ start: (_options: unknown): Promise<unknown> => Promise.reject(new Error("not set")) }));
+const session = vi.hoisted(() => ({
+  start: (_options: unknown): Promise<unknown> => Promise.reject(new Error("not set")),
+}));
 vi.mock("./serve-session.ts", () => ({ startServer: (options: unknown) => session.start(options) }));
 
 let directory: string;
@@ -35,7 +37,14 @@ function fakeServer(change: Partial<RunningServer> = {}): RunningServer {
 
 function collector(): Terminal & { text: { out: string; err: string } } {
   const text = { out: "", err: "" };
-  return { text, out: (more) => void (text.out += more), err: (more) => void (text.err += more), width: 100, isInteractive: false, hasColour: false };
+  return {
+    text,
+    out: (more) => void (text.out += more),
+    err: (more) => void (text.err += more),
+    width: 100,
+    isInteractive: false,
+    hasColour: false,
+  };
 }
 
 beforeEach(() => {
@@ -43,6 +52,7 @@ beforeEach(() => {
   vi.stubEnv("XDG_RUNTIME_DIR", directory);
   backend = new FakeBackend();
   closed = 0;
+  asked = undefined;
   session.start = async (options) => {
     asked = options as ServeOptions;
     return fakeServer();
@@ -60,7 +70,11 @@ describe("serve", () => {
     const served = runCommandLine(["serve", "--control-port", "0"], terminal);
     await expect.poll(() => terminal.text.out).toContain("Ctrl-C stops.");
     const address = /control {2}(http:\/\/127\.0\.0\.1:\d+)\/#token=([\w-]{32})$/m.exec(terminal.text.out);
-    const answer = await fetch(`${address?.[1]}/api/accept`, { method: "PUT", headers: { Authorization: `Bearer ${address?.[2]}` }, body: '{"paused":true}' });
+    const answer = await fetch(`${address?.[1]}/api/accept`, {
+      method: "PUT",
+      headers: { Authorization: `Bearer ${address?.[2]}` },
+      body: '{"paused":true}',
+    });
     expect([answer.status, backend.paused]).toEqual([200, true]);
     expect(readdirSync(join(directory, "sojourn"))).toHaveLength(1);
     process.emit("SIGINT");
@@ -73,14 +87,24 @@ describe("serve", () => {
 
   it("hands the parsed options down", async () => {
     const terminal = collector();
-    const args = "serve --quiet --control-port 0 --port 8080 --tap tap0 --address 10.9.0.2/24 --gateway 10.9.0.1 --router --link delay=10ms --kernel inline --seed 7 --max-body 1MiB --header-timeout 1s --body-timeout 500ms";
+    const args =
+      "serve --quiet --control-port 0 --port 8080 --tap tap0 --address 10.9.0.2/24 --gateway 10.9.0.1 --router --link delay=10ms --kernel inline --seed 7 --max-body 1MiB --header-timeout 1s --body-timeout 500ms";
     const served = runCommandLine(args.split(" "), terminal);
-    await expect.poll(() => terminal.text.out).toMatch(/^site http:\/\/127\.0\.0\.1:3000\/ control http:\/\/127\.0\.0\.1:\d+\/#token=[\w-]+\n$/);
+    await expect
+      .poll(() => terminal.text.out)
+      .toMatch(/^site http:\/\/127\.0\.0\.1:3000\/ control http:\/\/127\.0\.0\.1:\d+\/#token=[\w-]+\n$/);
     process.emit("SIGTERM");
     expect(await served).toBe(0);
     expect(asked).toEqual({
-      port: 8080, portAsked: true, tap: { name: "tap0", address: "10.9.0.2", prefix: 24, gateway: "10.9.0.1", router: true },
-      link: { delayNs: 1e7 }, kernel: "inline", seed: 7, maxBodyBytes: 2 ** 20, headerTimeoutNs: 1e9, bodyTimeoutNs: 5e8,
+      port: 8080,
+      portAsked: true,
+      tap: { name: "tap0", address: "10.9.0.2", prefix: 24, gateway: "10.9.0.1", router: true },
+      link: { delayNs: 1e7 },
+      kernel: "inline",
+      seed: 7,
+      maxBodyBytes: 2 ** 20,
+      headerTimeoutNs: 1e9,
+      bodyTimeoutNs: 5e8,
     });
   });
 
@@ -89,7 +113,15 @@ describe("serve", () => {
     await expect.poll(() => asked).toBeDefined();
     process.emit("SIGINT");
     await served;
-    expect(asked).toMatchObject({ portAsked: expect.any(Boolean), kernel: expect.any(String), maxBodyBytes: 2 ** 30, headerTimeoutNs: 1e10, bodyTimeoutNs: 3e10 });
+    expect(asked).toEqual({
+      port: 3000,
+      portAsked: false,
+      link: {},
+      kernel: "thread",
+      maxBodyBytes: 2 ** 30,
+      headerTimeoutNs: 1e10,
+      bodyTimeoutNs: 3e10,
+    });
   });
 
   it("stops what it started when the control port is taken: exit 1", async () => {
@@ -104,10 +136,15 @@ describe("serve", () => {
   });
 
   it("passes on what the session refuses, with its exit code", async () => {
-    session.start = () => Promise.reject(new CommandError(ExitCode.privilege, "may not open /dev/net/tun", "it needs CAP_NET_ADMIN", "run as root"));
+    session.start = () =>
+      Promise.reject(
+        new CommandError(ExitCode.privilege, "may not open /dev/net/tun", "it needs CAP_NET_ADMIN", "run as root"),
+      );
     const terminal = collector();
     expect(await runCommandLine(["serve"], terminal)).toBe(3);
-    expect(terminal.text.err).toBe("sojourn: may not open /dev/net/tun\n  why:  it needs CAP_NET_ADMIN\n  next: run as root\n");
+    expect(terminal.text.err).toBe(
+      "sojourn: may not open /dev/net/tun\n  why:  it needs CAP_NET_ADMIN\n  next: run as root\n",
+    );
   });
 });
 
@@ -116,16 +153,38 @@ describe("the first screen", () => {
 
   it("has at most 24 lines, whatever the journey and the notes", () => {
     const long = sampleJourney(1);
-    const segments = Array.from({ length: 60 }, (_, i) => ({ ...long.segments[0], stage: "accept-queue" as const, group: "accept" as const, kind: "wait" as const, startNs: long.startNs + i * 1000, endNs: long.startNs + (i + 1) * 1000 }));
-    const text = firstScreen({ running: fakeServer(), control, notes: ["one", "two"], journey: { ...long, totalNs: 60_000, segments } }, collector());
+    const segments = Array.from({ length: 60 }, (_, i) => ({
+      ...long.segments[0],
+      stage: "accept-queue" as const,
+      group: "accept" as const,
+      kind: "wait" as const,
+      startNs: long.startNs + i * 1000,
+      endNs: long.startNs + (i + 1) * 1000,
+    }));
+    const text = firstScreen(
+      { running: fakeServer(), control, notes: ["one", "two"], journey: { ...long, totalNs: 60_000, segments } },
+      collector(),
+    );
     expect(text.trimEnd().split("\n").length).toBeLessThanOrEqual(24);
-    for (const part of ["http://127.0.0.1:3000/", `${control.url}/#token=`, "curl -i http://127.0.0.1:3000/hello", "user-space stack", "note     two"]) expect(text).toContain(part);
+    for (const part of [
+      "http://127.0.0.1:3000/",
+      `${control.url}/#token=`,
+      "curl -i http://127.0.0.1:3000/hello",
+      "user-space stack",
+      "note     two",
+    ])
+      expect(text).toContain(part);
   });
 
   it("has no control sequence without colour, and says so when no journey came", () => {
     const text = firstScreen({ running: fakeServer(), control, notes: [], journey: undefined }, collector());
     expect(text).toContain("no journey yet");
     expect(text).not.toContain("\u001b[");
-    expect(firstScreen({ running: fakeServer(), control, notes: [], journey: undefined }, { ...collector(), hasColour: true })).toContain("\u001b[");
+    expect(
+      firstScreen(
+        { running: fakeServer(), control, notes: [], journey: undefined },
+        { ...collector(), hasColour: true },
+      ),
+    ).toContain("\u001b[");
   });
 });

@@ -35,7 +35,11 @@ describe("addresses", () => {
         for (const part of text.split(":")) expect(part === "0" || !part.startsWith("0")).toBe(true);
         const halves = text.split("::");
         expect(halves.length).toBeLessThanOrEqual(2);
-        const runs = g.map((x) => (x === 0 ? "0" : "x")).join("").match(/0+/g) ?? [];
+        const runs =
+          g
+            .map((x) => (x === 0 ? "0" : "x"))
+            .join("")
+            .match(/0+/g) ?? [];
         const longest = Math.max(0, ...runs.map((r) => r.length));
         expect(halves.length === 2).toBe(longest >= 2);
         if (halves.length === 2) {
@@ -61,8 +65,25 @@ describe("addresses", () => {
   });
 
   it.each([
-    "", "1.2.3", "1.2.3.4.5", "256.1.1.1", "01.2.3.4", "1.2.3.-4", " 1.2.3.4", "1.2.3.4x", ":", ":::", "1::2::3", "1:2:3:4:5:6:7",
-    "1:2:3:4:5:6:7:8:9", "1:2:3:4:5:6:7::8", "12345::", "g::", "1.2.3.4::", "::1.2.3", ":1:2:3:4:5:6:7",
+    "",
+    "1.2.3",
+    "1.2.3.4.5",
+    "256.1.1.1",
+    "01.2.3.4",
+    "1.2.3.-4",
+    " 1.2.3.4",
+    "1.2.3.4x",
+    ":",
+    ":::",
+    "1::2::3",
+    "1:2:3:4:5:6:7",
+    "1:2:3:4:5:6:7:8:9",
+    "1:2:3:4:5:6:7::8",
+    "12345::",
+    "g::",
+    "1.2.3.4::",
+    "::1.2.3",
+    ":1:2:3:4:5:6:7",
   ])("refuses %j", (text) => {
     expect(parseAddress(text)).toBeUndefined();
   });

@@ -37,10 +37,13 @@ describe("Sysctls", () => {
     // Each field is reachable: setting every name to other values changes every field.
     const before = { ...s };
     for (const { name, value } of s.list()) {
-      const other = value.split(" ").map((n) => (s.set(name, `${Number(n) - 1}`) === null ? Number(n) - 1 : Number(n) + 1));
+      const other = value
+        .split(" ")
+        .map((n) => (s.set(name, `${Number(n) - 1}`) === null ? Number(n) - 1 : Number(n) + 1));
       expect(s.set(name, other.join(" "))).toBeNull();
     }
-    for (const [field, value] of Object.entries(s)) expect([field, value]).not.toEqual([field, before[field as keyof Sysctls]]);
+    for (const [field, value] of Object.entries(s))
+      expect([field, value]).not.toEqual([field, before[field as keyof typeof before]]);
   });
 
   it("accepts its own defaults", () => {
@@ -63,14 +66,42 @@ describe("Sysctls", () => {
 
   it.each([
     ["net.foo", "1", 'unknown sysctl "net.foo": run `sojourn sysctl` for the list'],
-    ["net.core.somaxcon", "1", 'unknown sysctl "net.core.somaxcon": did you mean net.core.somaxconn? Run `sojourn sysctl` for the list'],
-    ["somaxconn", "1", 'unknown sysctl "somaxconn": did you mean net.core.somaxconn? Run `sojourn sysctl` for the list'],
-    ["net.core.somaxconn", "lots", 'cannot set net.core.somaxconn to "lots": "lots" is not a whole number; it is still 4096'],
+    [
+      "net.core.somaxcon",
+      "1",
+      'unknown sysctl "net.core.somaxcon": did you mean net.core.somaxconn? Run `sojourn sysctl` for the list',
+    ],
+    [
+      "somaxconn",
+      "1",
+      'unknown sysctl "somaxconn": did you mean net.core.somaxconn? Run `sojourn sysctl` for the list',
+    ],
+    [
+      "net.core.somaxconn",
+      "lots",
+      'cannot set net.core.somaxconn to "lots": "lots" is not a whole number; it is still 4096',
+    ],
     ["net.core.somaxconn", "", 'cannot set net.core.somaxconn to "": the value is empty; it is still 4096'],
-    ["net.core.somaxconn", "1.5", 'cannot set net.core.somaxconn to "1.5": "1.5" is not a whole number; it is still 4096'],
-    ["net.core.somaxconn", "-1", 'cannot set net.core.somaxconn to "-1": -1 is outside 0 to 2147483647; it is still 4096'],
-    ["net.core.somaxconn", "1 2", 'cannot set net.core.somaxconn to "1 2": it takes one number, not 2; it is still 4096'],
-    ["net.ipv4.tcp_syn_retries", "0", 'cannot set net.ipv4.tcp_syn_retries to "0": 0 is outside 1 to 127; it is still 6'],
+    [
+      "net.core.somaxconn",
+      "1.5",
+      'cannot set net.core.somaxconn to "1.5": "1.5" is not a whole number; it is still 4096',
+    ],
+    [
+      "net.core.somaxconn",
+      "-1",
+      'cannot set net.core.somaxconn to "-1": -1 is outside 0 to 2147483647; it is still 4096',
+    ],
+    [
+      "net.core.somaxconn",
+      "1 2",
+      'cannot set net.core.somaxconn to "1 2": it takes one number, not 2; it is still 4096',
+    ],
+    [
+      "net.ipv4.tcp_syn_retries",
+      "0",
+      'cannot set net.ipv4.tcp_syn_retries to "0": 0 is outside 1 to 127; it is still 6',
+    ],
     [
       "net.ipv4.ip_local_port_range",
       "5000 4000",

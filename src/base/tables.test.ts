@@ -60,9 +60,14 @@ describe("numbers", () => {
   });
 
   it("of errno are Linux's", () => {
-    expect([Errno.EAGAIN, Errno.EPIPE, Errno.EADDRINUSE, Errno.ECONNRESET, Errno.ECONNREFUSED, Errno.ETIMEDOUT]).toEqual([
-      11, 32, 98, 104, 111, 110,
-    ]);
+    expect([
+      Errno.EAGAIN,
+      Errno.EPIPE,
+      Errno.EADDRINUSE,
+      Errno.ECONNRESET,
+      Errno.ECONNREFUSED,
+      Errno.ETIMEDOUT,
+    ]).toEqual([11, 32, 98, 104, 111, 110]);
     expect(errnoName(-104)).toBe("ECONNRESET");
     expect(errnoMessage(98)).toBe("Address already in use");
     const error = new SyscallError(98, "bind", "0.0.0.0:80");

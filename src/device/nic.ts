@@ -222,7 +222,7 @@ export class Nic implements Device {
   /** Posts empty 2 KB slots in the descriptors that have none, oldest first; stops when memory is out. */
   private post(): void {
     const ring = this.rxRing;
-    while (this.unposted > 0) {
+    while (this.unposted > 0 && !this.closed) {
       const slot = this.env.pool.arena.alloc(FRAME_SLOT);
       if (slot === 0) return;
       let at = ring.head - this.unposted;

@@ -5,7 +5,7 @@
  * `unobserved {reason: "loop-busy"}` instead of showing a lie.
  */
 import { MILLISECOND, NEVER, type Ns } from "../base/time.ts";
-import type { Kernel, KernelFactory, KernelMachine, KernelShared } from "./kernel-machine.ts";
+import { ControlError, isControlFailure, type Kernel, type KernelFactory, type KernelMachine, type KernelShared } from "./kernel-machine.ts";
 import { RealClock } from "./real-clock.ts";
 
 /** Stretches shorter than this are the timer's own lateness, not somebody's doing. */
@@ -65,6 +65,8 @@ export class InlineKernel implements Kernel {
     this.clock.tick();
     try {
       return this.machine.control(method, params);
+    } catch (thrown) {
+      throw isControlFailure(thrown) ? new ControlError(thrown) : thrown;
     } finally {
       this.wake();
     }

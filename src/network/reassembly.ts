@@ -184,7 +184,6 @@ export class Reassembly {
     }
     if (before !== null && runStart <= skb.seq && skb.seqEnd <= runEnd) {
       this.env.drops.drop(skb, DropReason.dupFrag);
-      if (queue.first === null) this.unlink(queue);
       return false;
     }
     if ((before !== null && before.seqEnd > skb.seq) || (after !== null && after.seq < skb.seqEnd)) {

@@ -4,7 +4,6 @@
 import { finish, pseudoHeaderV4, sum } from "../base/checksum.ts";
 import { DropReason } from "../base/drop-reasons.ts";
 import { Errno } from "../base/errno.ts";
-import { MibId } from "../base/mib.ts";
 import type { HostEnv } from "../skb/host-env.ts";
 import type { SkBuff } from "../skb/skb.ts";
 import * as icmp from "../wire/icmp.ts";
@@ -81,7 +80,10 @@ export class RejectRules {
     return true;
   }
 
-  /** RFC 9293 §3.10.7.1: the reset a closed port would send; never for a reset. *Borrows* the skb. */
+  /**
+   * RFC 9293 §3.10.7.1: the reset a closed port would send; never for a reset. As Linux's nf_send_reset it counts in no
+   * TCP counter: TCP has not seen the packet. *Borrows* the skb.
+   */
   private reset(skb: SkBuff): void {
     const { view } = skb;
     const at = skb.data;
@@ -103,7 +105,6 @@ export class RejectRules {
     const pseudo = pseudoHeaderV4(src, dst, IpProtocol.tcp, tcp.HEADER_LEN);
     tcp.setChecksum(view, to, 0);
     tcp.setChecksum(view, to, finish(sum(reply.bytes, to, tcp.HEADER_LEN, pseudo)));
-    this.env.mib.values[MibId.TcpOutRsts]++;
     this.output.sendTo(reply, src, dst, IpProtocol.tcp, this.env.sysctl.ipDefaultTtl, 0);
   }
 }

@@ -103,16 +103,21 @@ export class RouteCache {
    */
   find(destination: number, source: number, ifindex: number): CachedRoute | number {
     if (ifindex === 0) {
-      const hit = this.cached.get(destination);
-      if (hit?.valid && (source === 0 || hit.source.v4 === source)) return hit;
+      const route = this.usual(destination);
+      if (typeof route === "number" || source === 0 || route.source.v4 === source) return route;
     }
     if (source !== 0 && !this.addresses.isLocal(source)) return -Errno.EINVAL;
-    const route = this.make(destination, source, ifindex);
-    if (typeof route === "number" || ifindex !== 0) return route;
-    if (source === 0 || !this.cached.get(destination)?.valid) {
-      if (this.cached.size >= MAX_CACHED) this.cached.clear();
-      this.cached.set(destination, route);
-    }
+    return this.make(destination, source, ifindex);
+  }
+
+  /** The path of a packet that asks for neither source nor device: the one that is kept. */
+  private usual(destination: number): CachedRoute | number {
+    const hit = this.cached.get(destination);
+    if (hit?.valid) return hit;
+    const route = this.make(destination, 0, 0);
+    if (typeof route === "number") return route;
+    if (this.cached.size >= MAX_CACHED) this.cached.clear();
+    this.cached.set(destination, route);
     return route;
   }
 

@@ -278,15 +278,16 @@ export class StreamConn implements Conn, TokenOwner, Sender {
         clock.tick();
         trace.link(Point.write, this.writerGid, this.connId, lo, lo + len);
       }
-      if (!netpoll.send(this.fd, this.token | CallKind.send, chunk.bytes, chunk.start, len)) {
+      const sent = netpoll.send(this.fd, this.token | CallKind.send, chunk.bytes, chunk.start, len);
+      if (sent === 0) {
         // Asked again with the next batch, when the kernel has made room.
         this.becomeDirty();
         return false;
       }
-      this.sendingBytes = len;
+      this.sendingBytes = sent;
       if (isTraced) {
         clock.tick();
-        trace.stamp(Point.writeEnd, this.connId, lo + len, 0);
+        trace.stamp(Point.writeEnd, this.connId, lo + sent, 0);
       }
     }
     this.isDirty = false;

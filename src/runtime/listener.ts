@@ -2,14 +2,13 @@
  * A listening socket: accept is armed once, and every queued connection is offered; it is taken when a goroutine runs
  * that wants it. A process that is busy, or paused, leaves its accept queue to grow as on Linux.
  */
-import { Address } from "../base/address.ts";
 import { Errno, SyscallError } from "../base/errno.ts";
 import { MILLISECOND, type Ns, SECOND } from "../base/time.ts";
 import { Timer } from "../base/timers.ts";
 import { Point } from "../base/tracepoints.ts";
 import { type Completion, CompletionFlag, SysOp } from "../socket/syscall-port.ts";
 import { StreamConn } from "./conn.ts";
-import { CallKind, type Netpoll, type TokenOwner } from "./netpoll.ts";
+import { CallKind, endpointOf, type Netpoll, type TokenOwner } from "./netpoll.ts";
 import type { Conn, Endpoint, Goroutine, Listener } from "./port.ts";
 import { WaiterList } from "./scheduler.ts";
 
@@ -122,7 +121,7 @@ export class StreamListener implements Listener, TokenOwner {
       synNs: c.arrivedNs,
       establishedNs: c.queuedNs,
       local: this.localEndpoint(c),
-      remote: { address: addressOf(c.peerWords), port: c.peerPort },
+      remote: endpointOf(c.peerWords, c.peerPort),
     });
     if (!this.isArmed) this.arm();
     this.waiters.wakeOne(this.netpoll.scheduler);
@@ -179,10 +178,6 @@ export class StreamListener implements Listener, TokenOwner {
   /** The listener's own endpoint unless it is bound to the wildcard. */
   private localEndpoint(c: Completion): Endpoint {
     if (!this.local.address.isWildcard) return this.local;
-    return { address: addressOf(c.localWords), port: c.localPort };
+    return endpointOf(c.localWords, c.localPort);
   }
-}
-
-function addressOf(w: Int32Array): Address {
-  return new Address(w[0] as number, w[1] as number, w[2] as number, w[3] as number);
 }

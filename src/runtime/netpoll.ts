@@ -5,12 +5,13 @@
  * so that a completion finds its owner by one array access and a late one finds nobody. Submissions that meet a full
  * ring wait here in order. Everything submitted in one batch costs one doorbell.
  */
-import type { Address } from "../base/address.ts";
+import { Address } from "../base/address.ts";
 import { Errno, SyscallError } from "../base/errno.ts";
 import { type Clock, MICROSECOND, NEVER, type Ns } from "../base/time.ts";
 import type { Tracepoints } from "../base/tracepoints.ts";
 import { EPOLL_CTL_ADD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC } from "../socket/constants.ts";
 import { type Completion, SysOp, type SyscallPort } from "../socket/syscall-port.ts";
+import type { Endpoint } from "./port.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { ChunkPool } from "./write-buffer.ts";
 
@@ -48,7 +49,9 @@ const SLOT_BITS = 20;
 const SLOT_MASK = (1 << SLOT_BITS) - 1;
 const GENERATION_SHIFT = KIND_BITS + SLOT_BITS;
 const MAX_SLOTS = 1 << SLOT_BITS;
-/** While submissions wait for a full ring, the process looks again after this time at the latest. */
+/** What is tried when staging has no room for all that a connection would send. */
+const SMALL_SEND = 4096;
+/** While submissions or bytes wait for room, the process looks again after this time at the latest. */
 const RING_FULL_RETRY_NS = 100 * MICROSECOND;
 
 interface Submission {
@@ -131,14 +134,19 @@ export class Netpoll {
     if (!this.scheduler.running) this.flushSoon();
   }
 
-  /** Stages and submits one `send`; false when there is no room now. */
-  send(fd: number, token: number, bytes: Uint8Array, at: number, len: number): boolean {
-    if (this.overflow.length > 0) return false;
-    const staged = this.port.stage(bytes, at, len);
-    if (staged < 0) return false;
+  /** Stages and submits one `send` of at most `len` bytes; returns how many, 0 when there is no room now. */
+  send(fd: number, token: number, bytes: Uint8Array, at: number, len: number): number {
+    if (this.overflow.length > 0) return 0;
+    let n = len;
+    let staged = this.port.stage(bytes, at, n);
+    if (staged < 0 && len > SMALL_SEND) {
+      n = SMALL_SEND;
+      staged = this.port.stage(bytes, at, n);
+    }
+    if (staged < 0) return 0;
     // A send that meets a full ring stays the next submission: the overflow keeps the order, and nobody stages meanwhile.
-    this.submit(SysOp.send, fd, token, staged, len);
-    return true;
+    this.submit(SysOp.send, fd, token, staged, n);
+    return n;
   }
 
   /** Makes one call and waits for its completion. Set-up paths only: it costs a promise. */
@@ -217,9 +225,9 @@ export class Netpoll {
     this.port.flush();
   }
 
-  /** When to run again although nothing happened: only while the submission ring is full. */
+  /** When to run again although nothing happened: only while the boundary is full. */
   deadline(): Ns {
-    return this.overflow.length > 0 ? this.clock.nowNs + RING_FULL_RETRY_NS : NEVER;
+    return this.overflow.length > 0 || this.dirty.length > 0 ? this.clock.nowNs + RING_FULL_RETRY_NS : NEVER;
   }
 
   takeOffer(): Offer {
@@ -268,8 +276,9 @@ export interface CallResult {
   readonly result: number;
   /** Accept and connect: the connection id. */
   readonly data: number;
-  readonly words: readonly [number, number, number, number];
-  readonly port: number;
+  /** The asked (or peer's) name, and for connect the local one; port 0 if the call gives none. */
+  readonly peer: Endpoint;
+  readonly local: Endpoint;
 }
 
 class PendingCall implements TokenOwner {
@@ -298,10 +307,14 @@ class PendingCall implements TokenOwner {
       this.reject(new SyscallError(c.result, this.name, this.detail));
       return;
     }
-    const w = c.peerWords;
-    const words = [w[0] as number, w[1] as number, w[2] as number, w[3] as number] as const;
-    this.resolve({ result: c.result, data: c.data, words, port: c.peerPort });
+    const peer = endpointOf(c.peerWords, c.peerPort);
+    this.resolve({ result: c.result, data: c.data, peer, local: endpointOf(c.localWords, c.localPort) });
   }
+}
+
+/** A name out of a completion. */
+export function endpointOf(w: Int32Array, port: number): Endpoint {
+  return { address: new Address(w[0] as number, w[1] as number, w[2] as number, w[3] as number), port };
 }
 
 /** "10.0.0.1:80", "[::1]:80". */

@@ -141,6 +141,8 @@ export interface Runtime {
   after(atNs: Ns, fire: () => void): { cancel(): void };
   /** Next request id (> 0), unique in the whole server. */
   nextRequestId(): number;
+  /** Foreign async code was resumed (a promise it awaits was settled): virtual time stands still until it has run. */
+  resumed?(): void;
   /** All living goroutines. */
   goroutines(): readonly Goroutine[];
 }

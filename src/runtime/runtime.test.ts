@@ -577,8 +577,7 @@ describe("dial", () => {
     port.onSubmit = (s) => {
       if (s.token === 0) return;
       if (s.name === "socket") port.complete(s.token, { result: 3 });
-      if (s.name === "connect") port.complete(s.token, { result: 0, data: 42 });
-      if (s.name === "getsockname") port.complete(s.token, { result: 0, peer: [CLIENT, 50000] });
+      if (s.name === "connect") port.complete(s.token, { result: 0, data: 42, local: [CLIENT, 50000] });
     };
     const pending = runtime.network.dial(SERVER, 80);
     await settle();

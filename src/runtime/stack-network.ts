@@ -1,13 +1,13 @@
 /**
  * `Network` over the system-call port: listen is socket, setsockopt, bind, listen; dial is socket, connect.
  */
-import { Address } from "../base/address.ts";
+import type { Address } from "../base/address.ts";
 import * as linux from "../socket/constants.ts";
 import { SysOp } from "../socket/syscall-port.ts";
 import { StreamConn } from "./conn.ts";
 import { StreamListener } from "./listener.ts";
-import type { CallResult, Netpoll } from "./netpoll.ts";
-import type { Conn, Endpoint, Listener, ListenOptions, Network } from "./port.ts";
+import type { Netpoll } from "./netpoll.ts";
+import type { Conn, Listener, ListenOptions, Network } from "./port.ts";
 
 /** listen(2) backlog when none is asked for: what Go reads from net.core.somaxconn. */
 const DEFAULT_BACKLOG = 4096;
@@ -36,7 +36,7 @@ export class StackNetwork implements Network {
       await Promise.all(setUp);
       await netpoll.call("listen", SysOp.listen, fd, options.backlog ?? DEFAULT_BACKLOG);
       netpoll.watch(fd);
-      const local = endpointOf(await netpoll.call("getsockname", SysOp.getsockname, fd));
+      const local = (await netpoll.call("getsockname", SysOp.getsockname, fd)).peer;
       const listener = new StreamListener(netpoll, fd, local);
       this.listeners.add(listener);
       listener.onClose = () => this.listeners.delete(listener);
@@ -52,12 +52,8 @@ export class StackNetwork implements Network {
     const { netpoll } = this;
     const fd = await this.socket(address);
     try {
-      // The local port is bound when connect begins, so both calls cross together.
-      const [connected, local] = await Promise.all([
-        netpoll.callWithAddress("connect", SysOp.connect, fd, address, port),
-        netpoll.call("getsockname", SysOp.getsockname, fd),
-      ]);
-      const conn = new StreamConn(netpoll, fd, connected.data, endpointOf(local), { address, port });
+      const connected = await netpoll.callWithAddress("connect", SysOp.connect, fd, address, port);
+      const conn = new StreamConn(netpoll, fd, connected.data, connected.local, { address, port });
       conn.timing.establishedNs = netpoll.clock.nowNs;
       conn.start();
       return conn;
@@ -71,8 +67,4 @@ export class StackNetwork implements Network {
     const domain = address.isV4 ? linux.AF_INET : linux.AF_INET6;
     return (await this.netpoll.call("socket", SysOp.socket, -1, domain, STREAM, 0)).result;
   }
-}
-
-function endpointOf(call: CallResult): Endpoint {
-  return { address: new Address(...call.words), port: call.port };
 }

@@ -3,13 +3,12 @@
  * cannot both be registered, and the error names both places. Unclean paths and missing trailing slashes are redirected.
  */
 import { conflicts, cleanPath, describeConflict, type Pattern, PatternError, parsePattern } from "./pattern.ts";
-import { type Match, RoutingTree } from "./routing-tree.ts";
-
-/** What answers a request. Promise handlers cost a promise, others do not. */
-export type Handler = (w: ResponseWriter, r: Request) => void | Promise<void>;
-
 import type { Request } from "./request.ts";
 import type { ResponseWriter } from "./response-writer.ts";
+import { type Match, RoutingTree } from "./routing-tree.ts";
+
+/** What answers a request. A promise is made only if the handler makes one. */
+export type Handler = (w: ResponseWriter, r: Request) => void | Promise<void>;
 
 /** Where a request goes. */
 export interface Route {

@@ -112,10 +112,12 @@ function matchPath<T>(
   if (node === undefined) return undefined;
   const segment = segments[i];
   if (segment === undefined) return node.leaf && { ...node.leaf, wildcards };
-  const literal = matchPath(node.literals.get(segment.text), path, segments, i + 1, wildcards);
-  if (literal !== undefined) return literal;
-  // The end after a slash is no segment for `{x}`. A literal "/" in a segment arrives escaped, so look at the path.
+  // "/" is how `{$}` and the end after a slash are written; a segment that is an escaped slash is neither.
   const isEnd = segment.at === path.length - 1;
+  if (isEnd || segment.text !== "/") {
+    const literal = matchPath(node.literals.get(segment.text), path, segments, i + 1, wildcards);
+    if (literal !== undefined) return literal;
+  }
   if (!isEnd && node.wild !== undefined) {
     const wild = matchPath(node.wild, path, segments, i + 1, [...wildcards, segment.text]);
     if (wild !== undefined) return wild;

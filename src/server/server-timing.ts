@@ -44,8 +44,8 @@ export class RequestTiming {
   }
 }
 
-/** The field line with its CRLF, or "" if nothing is known. */
-export function serverTimingLine(own: RequestTiming, conn: Readonly<ConnTiming>, nowNs: Ns): string {
+/** The field's value; "" if nothing is known. */
+export function serverTiming(own: RequestTiming, conn: Readonly<ConnTiming>, nowNs: Ns): string {
   let text = "";
   if (own.isFirst && conn.synNs > 0) {
     text = add(text, "syn-queue", conn.establishedNs - conn.synNs);
@@ -64,7 +64,7 @@ export function serverTimingLine(own: RequestTiming, conn: Readonly<ConnTiming>,
     if (own.bodyWaitNs > 0) text = add(text, "client", own.bodyWaitNs);
     if (own.ownWaitNs > 0) text = add(text, "handler", own.ownWaitNs);
   }
-  return text === "" ? "" : `Server-Timing: ${text}\r\n`;
+  return text;
 }
 
 function add(text: string, stage: StageName, durationNs: Ns): string {

@@ -29,6 +29,13 @@ export interface HostLedger {
   holdings(): readonly Holding[];
 }
 
+/** What owns slots outside the hosts: a cable with frames in flight. */
+export interface Holder {
+  readonly name: string;
+  readonly pool: SkBuffPool;
+  holdings(): readonly Holding[];
+}
+
 /** A law of the simulation was broken: a bug in sojourn, with the state that shows it. */
 export class CheckError extends Error {
   override readonly name = "CheckError";
@@ -40,77 +47,74 @@ export class CheckError extends Error {
  */
 export class ConservationChecker {
   private readonly ledgers: readonly HostLedger[];
+  private readonly holders: readonly Holder[];
   private readonly before: Float64Array[];
 
-  constructor(ledgers: readonly HostLedger[]) {
+  /** `cables` own slots too, but their frames belong to no host. */
+  constructor(ledgers: readonly HostLedger[], cables: readonly Holder[] = []) {
     this.ledgers = ledgers;
+    this.holders = [...ledgers.map(holderOf), ...cables];
     this.before = ledgers.map(() => new Float64Array(DROP_REASONS.length));
   }
 
   /** Throws `CheckError` with the books if they do not balance. For `SimOptions.afterStep`. */
   check(nowNs: Ns): void {
     for (const [i, ledger] of this.ledgers.entries()) {
-      this.checkCounters(ledger, this.before[i], nowNs);
+      checkCounters(ledger, this.before[i], nowNs);
       checkFrames(ledger, nowNs);
     }
-    for (const pool of poolsOf(this.ledgers)) checkPool(pool, this.ledgers, nowNs);
+    for (const pool of new Set(this.holders.map((holder) => holder.pool))) this.checkPool(pool, nowNs);
   }
 
-  private checkCounters(ledger: HostLedger, before: Float64Array, nowNs: Ns): void {
-    const { counts } = ledger.env.drops;
-    for (let reason = 0; reason < counts.length; reason++) {
-      if (counts[reason] >= before[reason]) continue;
-      const name = DROP_REASONS[reason].name;
-      throw new CheckError(`t=${formatTime(nowNs)} ${ledger.env.name}: counter ${name} fell from ${before[reason]} to ${counts[reason]}`);
-    }
-    before.set(counts);
+  private checkPool(pool: SkBuffPool, nowNs: Ns): void {
+    const users = this.holders.filter((holder) => holder.pool === pool);
+    const skbs = users.reduce((total, holder) => total + sumOf(holder.holdings(), "skbs"), 0);
+    const slots = skbs + users.reduce((total, holder) => total + sumOf(holder.holdings(), "slots"), 0);
+    if (skbs === pool.outstanding && slots === pool.arena.outstanding) return;
+    const out = `${pool.outstanding} skbs and ${pool.arena.outstanding} slots are out`;
+    const names = users.map((holder) => holder.name).join(", ");
+    const state = users.map(heldBy).filter((text) => text !== "");
+    throw new CheckError(
+      [`t=${formatTime(nowNs)} ${names}: ${out}, ${skbs} and ${slots} are owned`, ...state].join("\n"),
+    );
   }
+}
+
+function holderOf(ledger: HostLedger): Holder {
+  return { name: ledger.env.name, pool: ledger.env.pool, holdings: () => ledger.holdings() };
+}
+
+function checkCounters(ledger: HostLedger, before: Float64Array, nowNs: Ns): void {
+  const { counts } = ledger.env.drops;
+  for (let reason = 0; reason < counts.length; reason++) {
+    if (counts[reason] >= before[reason]) continue;
+    const change = `counter ${DROP_REASONS[reason].name} fell from ${before[reason]} to ${counts[reason]}`;
+    throw new CheckError(`t=${formatTime(nowNs)} ${ledger.env.name}: ${change}`);
+  }
+  before.set(counts);
 }
 
 function checkFrames(ledger: HostLedger, nowNs: Ns): void {
   const { drops, name } = ledger.env;
   const delivered = drops.counts[DropReason.consumed];
   const owned = sumOf(ledger.holdings(), "skbs");
-  if (ledger.framesIn === delivered + drops.total + ledger.framesOut + owned) return;
-  throw new CheckError(
-    `t=${formatTime(nowNs)} ${name}: ${ledger.framesIn} frames in, but ${delivered} delivered + ${drops.total} dropped` +
-      ` + ${ledger.framesOut} out + ${owned} owned = ${delivered + drops.total + ledger.framesOut + owned}\n${books(ledger)}`,
-  );
-}
-
-function checkPool(pool: SkBuffPool, ledgers: readonly HostLedger[], nowNs: Ns): void {
-  const users = ledgers.filter((ledger) => ledger.env.pool === pool);
-  const skbs = users.reduce((total, ledger) => total + sumOf(ledger.holdings(), "skbs"), 0);
-  const slots = skbs + users.reduce((total, ledger) => total + sumOf(ledger.holdings(), "slots"), 0);
-  const hosts = users.map((ledger) => ledger.env.name).join(", ");
-  if (skbs !== pool.outstanding) {
-    throw new CheckError(
-      `t=${formatTime(nowNs)} ${hosts}: ${pool.outstanding} skbs are out, ${skbs} are owned\n${users.map(books).join("\n")}`,
-    );
-  }
-  if (slots !== pool.arena.outstanding) {
-    throw new CheckError(
-      `t=${formatTime(nowNs)} ${hosts}: ${pool.arena.outstanding} slots are out, ${slots} are owned\n${users.map(books).join("\n")}`,
-    );
-  }
-}
-
-function poolsOf(ledgers: readonly HostLedger[]): Set<SkBuffPool> {
-  return new Set(ledgers.map((ledger) => ledger.env.pool));
+  const accounted = delivered + drops.total + ledger.framesOut + owned;
+  if (ledger.framesIn === accounted) return;
+  const ended = `${delivered} delivered + ${drops.total} dropped + ${ledger.framesOut} out`;
+  const sum = `${ended} + ${owned} owned = ${accounted}`;
+  const dropped = DROP_REASONS.filter((r) => drops.counts[r.id] > 0).map((r) => `  ${r.name}: ${drops.counts[r.id]}`);
+  const head = `t=${formatTime(nowNs)} ${name}: ${ledger.framesIn} frames in, but ${sum}`;
+  throw new CheckError([head, heldBy(holderOf(ledger)), ...dropped].join("\n"));
 }
 
 function sumOf(holdings: readonly Holding[], what: "skbs" | "slots"): number {
   return holdings.reduce((total, holding) => total + holding[what], 0);
 }
 
-/** What a host says it has, for the message. */
-function books(ledger: HostLedger): string {
-  const rows = ledger.holdings().filter((h) => h.skbs !== 0 || h.slots !== 0);
-  const held = rows.map((h) => `  ${ledger.env.name} ${h.place}: ${h.skbs} skbs, ${h.slots} slots`);
-  const dropped = DROP_REASONS.filter((r) => ledger.env.drops.counts[r.id] > 0).map(
-    (r) => `  ${ledger.env.name} ${r.name}: ${ledger.env.drops.counts[r.id]}`,
-  );
-  return [...held, ...dropped].join("\n");
+/** What a holder says it has, one line per place that has anything. */
+function heldBy(holder: Holder): string {
+  const held = holder.holdings().filter((h) => h.skbs !== 0 || h.slots !== 0);
+  return held.map((h) => `  ${holder.name} ${h.place}: ${h.skbs} skbs, ${h.slots} slots`).join("\n");
 }
 
 /** Something that must be empty at the end: name → how many are left. Sockets, goroutines, connections, timers … */

@@ -1,12 +1,12 @@
 /**
  * Injected delays: one thing that goes wrong in one run, with what a journey must say about it.
  *
- * Each kind has one cause in the world and one label in `base/stages.ts`. A run with one injection is the test of blame:
- * the journey of the victim must name that label, for about that long (see `scenario.ts`).
+ * Each kind has one cause in the world and one label in `base/stages.ts`. A run with one injection is the test of
+ * blame: the journey of the victim must name that label, for about that long (see `scenario.ts`).
  */
-import { MILLISECOND, type Ns } from "../base/time.ts";
-import type { StageName, WaitReason } from "../base/stages.ts";
 import type { Prng } from "../base/prng.ts";
+import type { StageName, WaitReason } from "../base/stages.ts";
+import { MILLISECOND, type Ns } from "../base/time.ts";
 
 /** Which frame a loss hits: the SYN-ACK, the first segment of a head in two, or the (first) segment of the response. */
 export type LossTarget = "syn-ack" | "request" | "response";
@@ -77,7 +77,11 @@ export function drawInjection(kind: InjectionKind, prng: Prng): Injection {
     case "loop-block":
       return { kind, durationNs, headStartNs: (5 + prng.below(20)) * MILLISECOND, fresh: prng.chance(0.5) };
     case "link-loss":
-      return { kind, target: pick(prng, ["syn-ack", "request", "response"]), place: pick(prng, ["server-link", "client-link"]) };
+      return {
+        kind,
+        target: pick<LossTarget>(prng, ["syn-ack", "request", "response"]),
+        place: pick<LossPlace>(prng, ["server-link", "client-link"]),
+      };
     case "zero-window": {
       const bufferBytes = 8192 * (1 + prng.below(4));
       return { kind, durationNs, bufferBytes, bodyBytes: bufferBytes * (8 + prng.below(8)) };
@@ -87,7 +91,7 @@ export function drawInjection(kind: InjectionKind, prng: Prng): Injection {
     case "slow-client":
       return { kind, durationNs, fresh: prng.chance(0.5) };
     case "slow-handler":
-      return { kind, durationNs, how: pick(prng, ["sleep", "burn"]) };
+      return { kind, durationNs, how: pick<"sleep" | "burn">(prng, ["sleep", "burn"]) };
   }
 }
 
@@ -122,16 +126,18 @@ export function expectedOf(injection: Injection, delayNs: Ns): Expected {
     case "slow-client":
       return expect([{ stage: "client", reason: "client" }], injection.durationNs, rttNs + SLACK_NS);
     case "slow-handler":
-      return injection.how === "burn"
-        ? expect([{ stage: "process" }], injection.durationNs, SLACK_NS)
-        : expect([{ stage: "handler", reason: "sleep" }, { stage: "handler", reason: "handler" }], injection.durationNs, SLACK_NS);
+      return expect(
+        injection.how === "burn" ? [{ stage: "process" }] : [{ stage: "handler", reason: "sleep" }],
+        injection.durationNs,
+        SLACK_NS,
+      );
   }
 }
 
 function expectedOfLoss(target: LossTarget, place: LossPlace, rttNs: Ns): Expected {
   const retransmission = { stage: "retransmission", reason: "retransmission" } as const;
   if (target === "syn-ack") {
-    return expect([{ stage: "syn-queue", reason: "handshake" }], SYN_ACK_TIMEOUT_NS + rttNs / 2, rttNs + 50 * MILLISECOND);
+    return expect([{ stage: "syn-queue", reason: "handshake" }], SYN_ACK_TIMEOUT_NS + rttNs, rttNs + 50 * MILLISECOND);
   }
   // The second segment's arrival shows the hole; the sender repairs it a round trip later, or by its timer.
   const repaired = { byBlocker: false, atMostNs: LONGEST_RTO_NS + 2 * rttNs + SLACK_NS };
@@ -139,7 +145,8 @@ function expectedOfLoss(target: LossTarget, place: LossPlace, rttNs: Ns): Expect
   // A loss on its own cable is known to the server's recorder at once; one further away only when TCP marks it lost.
   const ackWait = { stage: "ack-wait", reason: "ack-wait" } as const;
   const labels = place === "server-link" ? [retransmission, ackWait] : [ackWait, retransmission];
-  return { ...repaired, labels, atLeastNs: rttNs, dominant: true };
+  // A tail-loss probe goes out after two round trips at the earliest (RFC 8985 §7.2).
+  return { ...repaired, labels, atLeastNs: 2 * rttNs, dominant: true };
 }
 
 function expect(labels: Expected["labels"], durationNs: Ns, toleranceNs: Ns): Expected {

@@ -44,7 +44,7 @@ export class DeadlockError extends Error {
   }
 }
 
-/** Microtask turns in one drain. A chain of awaits deeper than this goes on at the next step: late, but the same every time. */
+/** Microtask turns in one drain. A deeper chain of awaits goes on at the next step: late, but the same every time. */
 const DRAIN_TURNS = 64;
 /** Steps in a row that may fail to move time before the run is called a livelock. */
 const STUCK_STEPS = 100_000;
@@ -125,7 +125,8 @@ export class Sim {
       this.nowNs = next;
       this.stuckSteps = 0;
     } else if (++this.stuckSteps > STUCK_STEPS) {
-      throw new Error(this.explain(`livelock at t=${formatTime(this.nowNs)}: ${STUCK_STEPS} steps and time stands still`));
+      const where = `livelock at t=${formatTime(this.nowNs)}`;
+      throw new Error(this.explain(`${where}: ${STUCK_STEPS} steps and time stands still`));
     }
     this.steps++;
     this.machine.advance(this.nowNs);

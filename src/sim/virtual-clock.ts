@@ -23,7 +23,7 @@ export class VirtualClock implements Clock {
   /** Nothing: virtual time does not pass by being looked at. */
   tick(): void {}
 
-  /** Moves `nowNs` forward by what the work costs. `nowNs` stays whole; fractions are carried over to the next charge. */
+  /** Moves `nowNs` forward by what the work costs. `nowNs` stays whole: fractions go to the next charge. */
   charge(kind: Cost, units: number): void {
     const ps = this.remainderPs + this.costs[kind] * units;
     const ns = Math.floor(ps / NANOSECOND_PS);

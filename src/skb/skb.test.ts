@@ -108,8 +108,27 @@ describe("SkBuffPool", () => {
     const used = pool.alloc(100);
     const fresh = { ...new SkBuffPool(new Arena(LIMITS)).alloc(100), arena: null };
     if (used === null) throw new Error("no skb");
-    Object.assign(used, { mac: 9, net: 9, transport: 9, id: 9, etherType: 9, packetType: 3, summed: 3, ifindex: 9, hash: 9 });
-    Object.assign(used, { priority: 9, arrivedNs: 9, polledNs: 9, enqueuedNs: 9, postedNs: 9, seq: 9, seqEnd: 9, scratch: 9 });
+    Object.assign(used, {
+      mac: 9,
+      net: 9,
+      transport: 9,
+      id: 9,
+      etherType: 9,
+      packetType: 3,
+      summed: 3,
+      ifindex: 9,
+      hash: 9,
+    });
+    Object.assign(used, {
+      priority: 9,
+      arrivedNs: 9,
+      polledNs: 9,
+      enqueuedNs: 9,
+      postedNs: 9,
+      seq: 9,
+      seqEnd: 9,
+      scratch: 9,
+    });
     pool.release(used);
     expect({ ...pool.alloc(100), arena: null }).toEqual(fresh);
   });

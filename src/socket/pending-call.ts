@@ -14,8 +14,6 @@ export class PendingCall {
   readonly fd: number;
   readonly token: number;
   readonly gid: number;
-  /** The submission's argument `a`. */
-  readonly argument: number;
   private readonly entry: WaitEntry;
 
   /** `keys` are the EPOLL* bits that are worth another attempt. */
@@ -25,7 +23,6 @@ export class PendingCall {
     fd: number,
     token: number,
     gid: number,
-    argument: number,
     keys: number,
     attempt: Attempt,
     exclusive: boolean,
@@ -35,7 +32,6 @@ export class PendingCall {
     this.fd = fd;
     this.token = token;
     this.gid = gid;
-    this.argument = argument;
     this.entry = new WaitEntry((key) => (key === 0 || (key & keys) !== 0) && attempt(this));
     file.waiters.add(this.entry, exclusive);
   }

@@ -285,13 +285,14 @@ export class RingServer {
   private awaitWritable(fd: number, token: number): void {
     const file = this.process.fileOf(fd);
     if (!file) return this.completions.post(token, -Errno.EBADF, fd);
-    if (this.tryWritable(file, fd, token)) return;
-    this.process.logAs(this.process.gid, Call.park, fd, 0, 0, 0, 0);
-    this.wait(SysOp.awaitWritable, file, fd, token, 0, WRITE_KEYS, (call) => this.tryWritable(call.file, call.fd, call.token), false);
+    if (this.tryWritable(file, fd, token, null)) return;
+    const attempt = (call: PendingCall) => this.tryWritable(file, fd, token, call);
+    this.wait(SysOp.awaitWritable, file, fd, token, WRITE_KEYS, attempt, false);
   }
 
-  private tryWritable(file: File, fd: number, token: number): boolean {
+  private tryWritable(file: File, fd: number, token: number, waited: PendingCall | null): boolean {
     if ((file.poll() & WRITE_KEYS) === 0) return false;
+    this.logReady(waited);
     this.completions.begin(token, file instanceof InetStream ? file.sendSpace() : k.PIPE_BUF, 0, fd);
     this.completions.publish();
     return true;
@@ -310,13 +311,13 @@ export class RingServer {
       else this.completions.post(token, result, fd);
       return;
     }
-    process.logAs(process.gid, Call.park, fd, 0, 0, 0, 0);
-    this.wait(SysOp.connect, file, fd, token, 0, -1, (call) => this.tryConnected(call, file, address, port), false);
+    this.wait(SysOp.connect, file, fd, token, -1, (call) => this.tryConnected(call, file, address, port), false);
   }
 
   private tryConnected(call: PendingCall, stream: InetStream, address: Address, port: number): boolean {
     const result = stream.finishConnect();
     if (result === -Errno.EALREADY) return false;
+    this.logReady(call);
     this.process.logAs(call.gid, Call.connect, call.fd, 0, 0, 0, result);
     this.process.context.log.addAddress(address, port);
     if (result === 0) this.postConnected(stream, call.fd, call.token);
@@ -347,19 +348,23 @@ export class RingServer {
   // ── epoll and datagrams ───────────────────────────────────────────────────────────────────────────────────────
 
   private epollWait(fd: number, token: number, maxEvents: number): void {
-    if (this.reportEvents(fd, token, maxEvents)) return;
+    if (this.reportEvents(fd, token, maxEvents, null)) return;
     const file = this.process.fileOf(fd) as File;
-    this.process.logAs(this.process.gid, Call.park, fd, 0, 0, 0, 0);
-    const attempt = (call: PendingCall) => this.reportEvents(call.fd, call.token, call.argument);
-    this.wait(SysOp.epollWait, file, fd, token, maxEvents, READ_KEYS, attempt, true);
+    const attempt = (call: PendingCall) => this.reportEvents(fd, token, maxEvents, call);
+    this.wait(SysOp.epollWait, file, fd, token, READ_KEYS, attempt, true);
   }
 
   /** One completion per ready event, `more` on all but the last; false if none is ready. */
-  private reportEvents(fd: number, token: number, maxEvents: number): boolean {
-    const file = this.process.fileOf(fd);
+  private reportEvents(fd: number, token: number, maxEvents: number, waited: PendingCall | null): boolean {
+    const { process } = this;
+    const file = process.fileOf(fd);
     // A wake-up that only put an item on the ready list says nothing yet: ask before the call is logged.
     if (file instanceof EpollFile && maxEvents > 0 && file.poll() === 0) return false;
-    const count = this.process.epollWait(fd, this.events, Math.min(maxEvents, MAX_EPOLL_EVENTS));
+    this.logReady(waited);
+    const { gid } = process;
+    if (waited) process.gid = waited.gid;
+    const count = process.epollWait(fd, this.events, Math.min(maxEvents, MAX_EPOLL_EVENTS));
+    process.gid = gid;
     if (count <= 0) this.completions.post(token, count, fd);
     for (let i = 0; i < count; i++) {
       this.completions.begin(token, this.events.events[i] as number, i < count - 1 ? CompletionFlag.more : 0, fd);
@@ -376,15 +381,14 @@ export class RingServer {
       this.completions.post(token, this.process.leave(Call.recvfrom, fd, 0, flags, 0, -errno), fd);
       return;
     }
-    if (this.offerDatagram(file, fd, token)) return;
+    if (this.offerDatagram(file, fd, token, null)) return;
     this.process.logAs(this.process.gid, Call.recvfrom, fd, 0, flags, 0, -Errno.EAGAIN);
-    this.process.logAs(this.process.gid, Call.park, fd, 0, 0, 0, 0);
-    const attempt = (call: PendingCall) => this.offerDatagram(file, call.fd, call.token);
-    this.wait(SysOp.recvfrom, file, fd, token, flags, READ_KEYS, attempt, true);
+    const attempt = (call: PendingCall) => this.offerDatagram(file, fd, token, call);
+    this.wait(SysOp.recvfrom, file, fd, token, READ_KEYS, attempt, true);
   }
 
   /** Offers the oldest datagram; it stays queued until taken. False if there is none, or one is offered already. */
-  private offerDatagram(file: InetDatagram, fd: number, token: number): boolean {
+  private offerDatagram(file: InetDatagram, fd: number, token: number, waited: PendingCall | null): boolean {
     const work = this.workOf(fd);
     const { completions, datagram, name } = this;
     if (work.offeredDatagram >= 0) {
@@ -393,10 +397,12 @@ export class RingServer {
     }
     const errno = file.takeError();
     if (errno !== 0) {
+      this.logReady(waited);
       completions.post(token, -errno, fd);
       return true;
     }
     if (!file.peek(datagram)) return false;
+    this.logReady(waited);
     work.offeredDatagram = datagram.len;
     completions.begin(token, datagram.len, 0, fd);
     completions.setBytes(datagram.address, 0);
@@ -425,20 +431,24 @@ export class RingServer {
     file: File,
     fd: number,
     token: number,
-    argument: number,
     keys: number,
     attempt: (call: PendingCall) => boolean,
     exclusive: boolean,
   ): void {
     const { pending } = this.workOf(fd);
+    this.process.logAs(this.process.gid, Call.park, fd, 0, 0, 0, 0);
     const again = (call: PendingCall): boolean => {
       if (!attempt(call)) return false;
-      this.process.logAs(call.gid, Call.ready, call.fd, 0, 0, 0, 0);
       call.end();
       pending.splice(pending.indexOf(call), 1);
       return true;
     };
-    pending.push(new PendingCall(op, file, fd, token, this.process.gid, argument, keys, again, exclusive));
+    pending.push(new PendingCall(op, file, fd, token, this.process.gid, keys, again, exclusive));
+  }
+
+  /** The line before the result of a call that had to wait. */
+  private logReady(waited: PendingCall | null): void {
+    if (waited) this.process.logAs(waited.gid, Call.ready, waited.fd, 0, 0, 0, 0);
   }
 
   /** `fd` is about to close. */

@@ -120,4 +120,11 @@ export interface SyscallPort {
   flush(): void;
   /** Takes the next completion into `completion`; false when there is none. */
   reap(): boolean;
+  /**
+   * The process is going to sleep: what completes from now on wakes it (charged, and stamped `readerWoken`). False if
+   * something is there to reap: it stays awake. Optional: without it nobody knows who sleeps.
+   */
+  prepareSleep?(): boolean;
+  /** The process runs again. */
+  awake?(): void;
 }

@@ -34,7 +34,7 @@ interface Format<R> {
   pretty(r: R): string;
 }
 
-/** The laws of every format: what is emitted passes the check and reads back; bytes that pass are re-emitted as they were. */
+/** The laws of every format: what is emitted passes the check and reads back, and is emitted again as it was. */
 function laws<R>(name: string, format: Format<R>, repr: fc.Arbitrary<R>): void {
   describe(name, () => {
     it("parses what it emits, at any address", () => {
@@ -87,7 +87,10 @@ const tcpOption: fc.Arbitrary<tcp.TcpOption> = fc.oneof(
   fc.record({ kind: fc.constant("windowScale" as const), shift: u8 }),
   fc.constant({ kind: "sackPermitted" as const }),
   fc.record({ kind: fc.constant("timestamps" as const), tsVal: u32, tsEcr: u32 }),
-  fc.record({ kind: fc.constant("sack" as const), blocks: fc.array(fc.tuple(u32, u32), { minLength: 1, maxLength: 2 }) }),
+  fc.record({
+    kind: fc.constant("sack" as const),
+    blocks: fc.array(fc.tuple(u32, u32), { minLength: 1, maxLength: 2 }),
+  }),
   fc.record({
     kind: fc.constant("unknown" as const),
     number: fc.integer({ min: 9, max: 255 }),

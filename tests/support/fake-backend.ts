@@ -24,7 +24,15 @@ export function sampleJourney(id: number, target = "/hello"): Journey {
     totalNs: 100_000,
     respondedNs: 100_000,
     segments: [
-      { stage: "accept-queue", group: "accept", kind: "wait", startNs, endNs: startNs + 60_000, reason: "loop-busy", by: "process 2" },
+      {
+        stage: "accept-queue",
+        group: "accept",
+        kind: "wait",
+        startNs,
+        endNs: startNs + 60_000,
+        reason: "loop-busy",
+        by: "process 2",
+      },
       { stage: "parse", group: "parse", kind: "work", startNs: startNs + 60_000, endNs: startNs + 70_000 },
       { stage: "process", group: "process", kind: "work", startNs: startNs + 70_000, endNs: startNs + 100_000 },
     ],
@@ -35,24 +43,58 @@ export function sampleJourney(id: number, target = "/hello"): Journey {
 }
 
 export const SAMPLE_SOCKETS: readonly SocketRow[] = [
-  { protocol: "tcp", state: "LISTEN", receiveQueue: 5, sendQueue: 4, localAddress: "0.0.0.0", localPort: 80, remoteAddress: "0.0.0.0", remotePort: 0 },
   {
-    protocol: "tcp", state: "ESTAB", receiveQueue: 0, sendQueue: 1448, localAddress: "10.0.1.2", localPort: 80,
-    remoteAddress: "10.0.0.2", remotePort: 40000, info: { cubic: "", rto: 204, rtt: "0.04/0.02", cwnd: 10 },
+    protocol: "tcp",
+    state: "LISTEN",
+    receiveQueue: 5,
+    sendQueue: 4,
+    localAddress: "0.0.0.0",
+    localPort: 80,
+    remoteAddress: "0.0.0.0",
+    remotePort: 0,
+  },
+  {
+    protocol: "tcp",
+    state: "ESTAB",
+    receiveQueue: 0,
+    sendQueue: 1448,
+    localAddress: "10.0.1.2",
+    localPort: 80,
+    remoteAddress: "10.0.0.2",
+    remotePort: 40000,
+    info: { cubic: "", rto: 204, rtt: "0.04/0.02", cwnd: 10 },
   },
 ];
 
 /** The loopback interface of a real machine, for a byte-by-byte comparison with `ip -s link show lo`. */
 export const SAMPLE_LINKS: readonly LinkRow[] = [
   {
-    ifindex: 1, name: "lo", flags: ["LOOPBACK", "UP", "LOWER_UP"], mtu: 65536, qdisc: "noqueue", state: "UNKNOWN", qlen: 1000,
-    kind: "loopback", address: "00:00:00:00:00:00", broadcast: "00:00:00:00:00:00", inet: "127.0.0.1/8",
+    ifindex: 1,
+    name: "lo",
+    flags: ["LOOPBACK", "UP", "LOWER_UP"],
+    mtu: 65536,
+    qdisc: "noqueue",
+    state: "UNKNOWN",
+    qlen: 1000,
+    kind: "loopback",
+    address: "00:00:00:00:00:00",
+    broadcast: "00:00:00:00:00:00",
+    inet: "127.0.0.1/8",
     rx: { bytes: 3193, packets: 29, errors: 0, dropped: 0, missed: 0, mcast: 0 },
     tx: { bytes: 3193, packets: 29, errors: 0, dropped: 0, carrier: 0, collsns: 0 },
   },
   {
-    ifindex: 4, name: "eth0", flags: ["BROADCAST", "MULTICAST", "UP", "LOWER_UP"], mtu: 1400, qdisc: "pfifo_fast", state: "UP", qlen: 1000,
-    kind: "ether", address: "02:fc:00:00:00:01", broadcast: "ff:ff:ff:ff:ff:ff", inet: "10.0.1.2/24",
+    ifindex: 4,
+    name: "eth0",
+    flags: ["BROADCAST", "MULTICAST", "UP", "LOWER_UP"],
+    mtu: 1400,
+    qdisc: "pfifo_fast",
+    state: "UP",
+    qlen: 1000,
+    kind: "ether",
+    address: "02:fc:00:00:00:01",
+    broadcast: "ff:ff:ff:ff:ff:ff",
+    inet: "10.0.1.2/24",
     rx: { bytes: 176122683, packets: 5208, errors: 0, dropped: 0, missed: 0, mcast: 0 },
     tx: { bytes: 331437, packets: 2999, errors: 0, dropped: 0, carrier: 0, collsns: 0 },
   },
@@ -63,17 +105,35 @@ export class FakeBackend implements Backend {
   paused = false;
   readonly rejected: { port: number; with: RejectMode }[] = [];
   readonly linkSettings: { name: string; settings: LinkSettings }[] = [];
-  readonly sysctls = new Map([["net.core.somaxconn", "4096"], ["net.ipv4.tcp_rmem", "4096\t131072\t6291456"]]);
+  readonly sysctls = new Map([
+    ["net.core.somaxconn", "4096"],
+    ["net.ipv4.tcp_rmem", "4096\t131072\t6291456"],
+  ]);
   readonly listeners = new Set<(journey: Journey) => void>();
   readonly captures = new Set<(chunk: Uint8Array) => void>();
   readonly kept = [sampleJourney(2, "/slow?ms=…"), sampleJourney(1)];
-  syscallRows: SyscallRow[] = [{ seq: 1, atNs: 1_500_000, pid: 2, gid: 1, text: "accept4(3, {sa_family=AF_INET, …}, [16], SOCK_NONBLOCK) = 7", durationNs: 21_000 }];
+  syscallRows: SyscallRow[] = [
+    {
+      seq: 1,
+      atNs: 1_500_000,
+      pid: 2,
+      gid: 1,
+      text: "accept4(3, {sa_family=AF_INET, …}, [16], SOCK_NONBLOCK) = 7",
+      durationNs: 21_000,
+    },
+  ];
   asked: unknown;
 
   info() {
     return {
-      version: "0.0.0", originUnixNs: "1700000000000000000", node: process.version, mode: "inline", truth: "user-space",
-      site: "http://127.0.0.1:3000/", hosts: ["client", "router", "server"], acceptPaused: this.paused,
+      version: "0.0.0",
+      originUnixNs: "1700000000000000000",
+      node: process.version,
+      mode: "inline",
+      truth: "user-space",
+      site: "http://127.0.0.1:3000/",
+      hosts: ["client", "router", "server"],
+      acceptPaused: this.paused,
     } as const;
   }
   journeys(query: { limit: number; outcome?: string; slowerNs?: number; stage?: string }) {
@@ -120,7 +180,8 @@ export class FakeBackend implements Backend {
     return null;
   }
   setLink(name: string, settings: LinkSettings) {
-    if (!SAMPLE_LINKS.some((link) => link.name === name)) throw new Refusal(404, `no link ${name}`, "no such interface", "GET /api/links");
+    if (!SAMPLE_LINKS.some((link) => link.name === name))
+      throw new Refusal(404, `no link ${name}`, "no such interface", "GET /api/links");
     this.linkSettings.push({ name, settings });
     return SAMPLE_LINKS.filter((link) => link.name === name);
   }

@@ -41,7 +41,10 @@ const CHECKS: Readonly<Record<string, () => string | undefined>> = {
   root: () => (isRoot ? undefined : "not root"),
   tap: () => (isRoot && existsSync("/dev/net/tun") ? undefined : "no /dev/net/tun, or not root"),
   netns: () => (isRoot && programPath("ip") ? undefined : "not root, or no ip(8)"),
-  shared: () => (existsSync(join(SHARED, "conformance")) ? undefined : "no conformance data beside the repository (set SOJOURN_SHARED)"),
+  shared: () =>
+    existsSync(join(SHARED, "conformance"))
+      ? undefined
+      : "no conformance data beside the repository (set SOJOURN_SHARED)",
   chromium: () => (chromiumPath() ? undefined : `none of ${CHROMIUM_NAMES.join(", ")} on PATH`),
 };
 

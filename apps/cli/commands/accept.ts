@@ -11,7 +11,9 @@ export function acceptCommand(terminal: Terminal): Command {
     .addArgument(new Argument("<what>", "what to do").choices(["pause", "resume"]))
     .action(async (what: "pause" | "resume", options: ReadingOptions) => {
       const state = await putJson<{ paused: boolean }>(controlOf(options), "/api/accept", { paused: what === "pause" });
-      const hint = state.paused ? "accept() is paused: watch Recv-Q grow with `sojourn ss -ltn`, then `sojourn accept resume`" : "accept() runs";
+      const hint = state.paused
+        ? "accept() is paused: watch Recv-Q grow with `sojourn ss -ltn`, then `sojourn accept resume`"
+        : "accept() runs";
       terminal.out(options.json ? json(state) : `${hint}\n`);
     });
 }

@@ -19,7 +19,8 @@ export function captureCommand(terminal: Terminal): Command {
     .argument("<file>", "where to write (mode 0600), or - for standard output")
     .option("--for <duration>", "stop by itself, e.g. 10s", (text: string) => parseDurationNs("--for", text))
     .action(async (file: string, options: CaptureOptions) => {
-      if (file === "-" && options.json) throw new UsageError("--json with -", "frames and the report would share standard output", "name a file");
+      if (file === "-" && options.json)
+        throw new UsageError("--json with -", "frames and the report would share standard output", "name a file");
       const stream = await openStream(controlOf(options), "/api/capture");
       const stop = new AbortController();
       const interrupted = () => stop.abort();
@@ -33,7 +34,9 @@ export function captureCommand(terminal: Terminal): Command {
       if (terminal.isInteractive) terminal.err("capturing; Ctrl-C stops\n");
       stop.signal.addEventListener("abort", () => stream.push(null));
       try {
-        await pipeline(stream, file === "-" ? process.stdout : createWriteStream(file, { mode: 0o600 }), { end: file !== "-" });
+        await pipeline(stream, file === "-" ? process.stdout : createWriteStream(file, { mode: 0o600 }), {
+          end: file !== "-",
+        });
       } catch (error) {
         throw captureFailed(file, error as NodeJS.ErrnoException);
       } finally {
@@ -50,6 +53,17 @@ export function captureCommand(terminal: Terminal): Command {
 function captureFailed(file: string, error: NodeJS.ErrnoException): CommandError {
   const why = error.code ?? error.message;
   const isOurs = error.syscall === "open" || error.syscall === "write";
-  if (isOurs) return new CommandError(ExitCode.failed, `cannot write ${file}`, why, "name a file in a directory you may write to");
-  return new CommandError(ExitCode.failed, "the capture ended early", `${why}: the server went away, or we read too slowly`, "start it again");
+  if (isOurs)
+    return new CommandError(
+      ExitCode.failed,
+      `cannot write ${file}`,
+      why,
+      "name a file in a directory you may write to",
+    );
+  return new CommandError(
+    ExitCode.failed,
+    "the capture ended early",
+    `${why}: the server went away, or we read too slowly`,
+    "start it again",
+  );
 }

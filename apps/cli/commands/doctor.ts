@@ -8,7 +8,7 @@ import { delimiter, join } from "node:path";
 import { Command } from "commander";
 import { listenOnLoopback } from "../control-server.ts";
 import { CommandError, ExitCode } from "../exit-codes.ts";
-import { columns, coloursOf, json, type Terminal } from "../terminal.ts";
+import { coloursOf, columns, json, type Terminal } from "../terminal.ts";
 import { readRunRecords, runDirectory } from "../token-file.ts";
 
 export interface Check {
@@ -33,7 +33,12 @@ export function doctorCommand(terminal: Terminal): Command {
       const checks = await runChecks();
       terminal.out(options.json ? json(checks) : formatChecks(checks, terminal));
       if (checks.some((check) => check.required && !check.ok)) {
-        throw new CommandError(ExitCode.failed, "this machine cannot run `sojourn serve`", "a required check failed", "follow the lines marked FAIL");
+        throw new CommandError(
+          ExitCode.failed,
+          "this machine cannot run `sojourn serve`",
+          "a required check failed",
+          "follow the lines marked FAIL",
+        );
       }
     });
 }
@@ -55,12 +60,24 @@ async function runChecks(): Promise<Check[]> {
 function checkNode(): Check {
   const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
   const ok = major > 20 || (major === 20 && minor >= 19);
-  return { name: "Node", ok, required: true, found: process.versions.node, next: ok ? "" : "install Node 20.19 or newer" };
+  return {
+    name: "Node",
+    ok,
+    required: true,
+    found: process.versions.node,
+    next: ok ? "" : "install Node 20.19 or newer",
+  };
 }
 
 function checkSharedMemory(): Check {
   const ok = typeof SharedArrayBuffer === "function" && typeof Atomics.wait === "function";
-  return { name: "shared memory", ok, required: true, found: ok ? "SharedArrayBuffer and Atomics" : "none", next: ok ? "" : "run with --kernel inline" };
+  return {
+    name: "shared memory",
+    ok,
+    required: true,
+    found: ok ? "SharedArrayBuffer and Atomics" : "none",
+    next: ok ? "" : "run with --kernel inline",
+  };
 }
 
 async function checkPort(port: number, what: string): Promise<Check> {
@@ -79,7 +96,13 @@ async function checkPort(port: number, what: string): Promise<Check> {
 function checkRunning(): Check {
   const urls = readRunRecords().map((record) => record.url);
   const found = urls.length > 0 ? urls.join(" ") : "none";
-  return { name: "running server", ok: urls.length > 0, required: false, found, next: urls.length > 0 ? "" : `start one with: sojourn serve (its token goes to ${runDirectory()})` };
+  return {
+    name: "running server",
+    ok: urls.length > 0,
+    required: false,
+    found,
+    next: urls.length > 0 ? "" : `start one with: sojourn serve (its token goes to ${runDirectory()})`,
+  };
 }
 
 function checkCapability(name: string, bit: bigint, next: string): Check {
@@ -102,8 +125,17 @@ function checkFile(path: string, next: string): Check {
 }
 
 function checkProgram(name: string): Check {
-  const found = (process.env["PATH"] ?? "").split(delimiter).map((directory) => join(directory, name)).find(isExecutable);
-  return { name, ok: found !== undefined, required: false, found: found ?? "missing", next: found ? "" : "optional; tests that use it are skipped" };
+  const found = (process.env["PATH"] ?? "")
+    .split(delimiter)
+    .map((directory) => join(directory, name))
+    .find(isExecutable);
+  return {
+    name,
+    ok: found !== undefined,
+    required: false,
+    found: found ?? "missing",
+    next: found ? "" : "optional; tests that use it are skipped",
+  };
 }
 
 function isExecutable(path: string): boolean {
@@ -117,7 +149,12 @@ function isExecutable(path: string): boolean {
 
 function formatChecks(checks: readonly Check[], terminal: Terminal): string {
   const colours = coloursOf(terminal);
-  const rows = checks.map((check) => [check.ok ? "ok" : check.required ? "FAIL" : "-", check.name, check.found, check.next]);
+  const rows = checks.map((check) => [
+    check.ok ? "ok" : check.required ? "FAIL" : "-",
+    check.name,
+    check.found,
+    check.next,
+  ]);
   const text = columns(rows, ["left", "left", "left", "left"]);
   return text.replace(/^ok/gm, colours.green("ok")).replace(/^FAIL/gm, colours.red("FAIL"));
 }

@@ -24,7 +24,14 @@ export function formatGoroutines(rows: readonly GoroutineRow[], nowNs: number): 
   const cells = rows.map((row) => {
     const seconds = Math.max(0, (nowNs - row.sinceNs) / 1e9);
     const request = row.requestId === 0 ? "-" : `#${row.requestId}`;
-    return [String(row.id), row.state, `${seconds.toFixed(3)} s`, request, printable(row.parkedOn || "-"), printable(row.name)];
+    return [
+      String(row.id),
+      row.state,
+      `${seconds.toFixed(3)} s`,
+      request,
+      printable(row.parkedOn || "-"),
+      printable(row.name),
+    ];
   });
   const titles = ["GID", "STATE", "FOR", "REQUEST", "WAITS FOR", "NAME"];
   return columns([titles, ...cells], ["right", "left", "right", "left", "left", "left"]);

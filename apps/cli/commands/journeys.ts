@@ -78,9 +78,19 @@ function oneLine(journey: Journey): string {
 export function formatTable(journeys: readonly Journey[]): string {
   const rows = journeys.map((journey) => {
     const longest = longestStage(journey);
-    const what = journey.request ? `${journey.request.method} ${journey.request.target}` : `(no request from ${journey.connection.remote})`;
+    const what = journey.request
+      ? `${journey.request.method} ${journey.request.target}`
+      : `(no request from ${journey.connection.remote})`;
     const status = journey.response ? String(journey.response.status) : "-";
-    return [String(journey.id), journey.outcome, status, journey.respondedNs === null ? "-" : formatNs(journey.respondedNs), formatNs(journey.totalNs), longest, printable(what)];
+    return [
+      String(journey.id),
+      journey.outcome,
+      status,
+      journey.respondedNs === null ? "-" : formatNs(journey.respondedNs),
+      formatNs(journey.totalNs),
+      longest,
+      printable(what),
+    ];
   });
   const titles = ["ID", "OUTCOME", "STATUS", "RESPONDED", "TOTAL", "LONGEST", "REQUEST"];
   return columns([titles, ...rows], ["right", "left", "right", "right", "right", "left", "left"]);
@@ -89,7 +99,11 @@ export function formatTable(journeys: readonly Journey[]): string {
 /** Ids of requests are positive, those of connections that never became one negative. */
 function parseJourneyId(text: string): number {
   if (/^-?[1-9][0-9]{0,14}$/.test(text)) return Number(text);
-  throw new UsageError(`--id: "${text}" is not a journey id`, "an id is a whole number", "list them with: sojourn journeys");
+  throw new UsageError(
+    `--id: "${text}" is not a journey id`,
+    "an id is a whole number",
+    "list them with: sojourn journeys",
+  );
 }
 
 function longestStage(journey: Journey): string {

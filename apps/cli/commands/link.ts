@@ -16,7 +16,11 @@ export function linkCommand(terminal: Terminal): Command {
       const links = await getJson<LinkRow[]>(controlOf(options), `/api/links?host=${options.host}`);
       const shown = links.filter((link) => name === undefined || link.name === name);
       if (name !== undefined && shown.length === 0) {
-        throw new UsageError(`Device "${name}" does not exist.`, `${options.host} has ${links.map((link) => link.name).join(", ")}`, "list them with: sojourn link");
+        throw new UsageError(
+          `Device "${name}" does not exist.`,
+          `${options.host} has ${links.map((link) => link.name).join(", ")}`,
+          "list them with: sojourn link",
+        );
       }
       terminal.out(options.json ? json(shown) : shown.map(formatLink).join(""));
     })
@@ -48,12 +52,23 @@ export function formatLink(link: LinkRow): string {
     ...statistics("RX", ["bytes", "packets", "errors", "dropped", "missed", "mcast"], link.rx),
     ...statistics("TX", ["bytes", "packets", "errors", "dropped", "carrier", "collsns"], link.tx),
   ];
-  if (link.wire) lines.push(`    wire: ${Object.entries(link.wire).map(([key, value]) => printable(`${key} ${value}`)).join(" ") || "ideal"}`);
+  if (link.wire)
+    lines.push(
+      `    wire: ${
+        Object.entries(link.wire)
+          .map(([key, value]) => printable(`${key} ${value}`))
+          .join(" ") || "ideal"
+      }`,
+    );
   return lines.map((line) => `${line}\n`).join("");
 }
 
 /** Two lines as iproute2 prints them: columns of at least 10, 7, 6, 7, 7 and 7, and its trailing blanks. */
-function statistics(title: string, names: readonly string[], values: Readonly<Record<string, number>>): [string, string] {
+function statistics(
+  title: string,
+  names: readonly string[],
+  values: Readonly<Record<string, number>>,
+): [string, string] {
   const texts = names.map((name) => String(values[name] ?? 0));
   const widths = [10, 7, 6, 7, 7, 7].map((width, i) => Math.max(width, (texts[i] as string).length));
   const pad = (text: string, i: number) => text.padStart(widths[i] as number);

@@ -24,7 +24,11 @@ export function nstatCommand(terminal: Terminal): Command {
 }
 
 /** The counters whose name matches any of `patterns` (all without patterns), in /proc order. */
-export function selectCounters(counters: Readonly<Record<string, number>>, patterns: readonly string[], zeros: boolean): [string, number][] {
+export function selectCounters(
+  counters: Readonly<Record<string, number>>,
+  patterns: readonly string[],
+  zeros: boolean,
+): [string, number][] {
   const tests = patterns.map((pattern) => {
     const source = pattern.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*");
     return new RegExp(`^${source}$`, "i");

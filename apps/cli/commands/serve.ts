@@ -40,37 +40,85 @@ export function serveCommand(terminal: Terminal): Command {
   return new Command("serve")
     .description("serve the built-in site through our own stack, and show where each request's time goes")
     .option("--port <n>", `the site's port (default: ${DEFAULT_PORT}, or the next free one)`, port("--port"))
-    .option("--control-port <n>", `the control API's port (default: ${DEFAULT_CONTROL_PORT}, or the next free one)`, port("--control-port"))
+    .option(
+      "--control-port <n>",
+      `the control API's port (default: ${DEFAULT_CONTROL_PORT}, or the next free one)`,
+      port("--control-port"),
+    )
     .option("--tap <name>", "serve on this TAP device instead of the simulated topology (needs CAP_NET_ADMIN)")
     .option("--address <cidr>", "with --tap: the server's address, e.g. 10.9.0.2/24")
     .option("--gateway <address>", "with --tap: the default gateway", (text) => values.parseIpv4("--gateway", text))
     .option("--router", "with --tap: put the router between the TAP and the server")
     .option("--stream <path>", "serve on a framed stream socket at this path")
-    .option("--link <settings>", "the wire, e.g. delay=10ms,rate=10mbit,loss=1%", (text) => values.parseLinkSettings("--link", values.splitPairs("--link", text)), {})
-    .addOption(new Option("--kernel <mode>", "the kernel in a thread of its own, or inline").choices(["thread", "inline"]).default("thread"))
-    .option("--seed <n>", "seed of the stack's random numbers", (text) => values.parseInteger("--seed", text, 0, 0xffffffff))
+    .option(
+      "--link <settings>",
+      "the wire, e.g. delay=10ms,rate=10mbit,loss=1%",
+      (text) => values.parseLinkSettings("--link", values.splitPairs("--link", text)),
+      {},
+    )
+    .addOption(
+      new Option("--kernel <mode>", "the kernel in a thread of its own, or inline")
+        .choices(["thread", "inline"])
+        .default("thread"),
+    )
+    .option("--seed <n>", "seed of the stack's random numbers", (text) =>
+      values.parseInteger("--seed", text, 0, 0xffffffff),
+    )
     .option("--quiet", "print one line with the addresses")
-    .option("--max-body <size>", "largest request body (default: 1GiB)", (text) => values.parseBytes("--max-body", text), 2 ** 30)
-    .option("--header-timeout <duration>", "a request's head must arrive within (default: 10s)", duration("--header-timeout"), 10e9)
+    .option(
+      "--max-body <size>",
+      "largest request body (default: 1GiB)",
+      (text) => values.parseBytes("--max-body", text),
+      2 ** 30,
+    )
+    .option(
+      "--header-timeout <duration>",
+      "a request's head must arrive within (default: 10s)",
+      duration("--header-timeout"),
+      10e9,
+    )
     .option("--body-timeout <duration>", "a body may pause for (default: 30s)", duration("--body-timeout"), 30e9)
     .action((flags: ServeFlags) => serve(flags, terminal));
 }
 
 /** Flags that make no sense without, or with, each other; then the options below the control server. */
 export function toServeOptions(flags: ServeFlags): ServeOptions {
-  const needsTap = (["address", "gateway", "router"] as const).find((name) => flags[name] !== undefined && flags.tap === undefined);
-  if (needsTap) throw new UsageError(`--${needsTap} without --tap`, `--${needsTap} belongs to the TAP device`, "add --tap NAME --address CIDR");
+  const needsTap = (["address", "gateway", "router"] as const).find(
+    (name) => flags[name] !== undefined && flags.tap === undefined,
+  );
+  if (needsTap)
+    throw new UsageError(
+      `--${needsTap} without --tap`,
+      `--${needsTap} belongs to the TAP device`,
+      "add --tap NAME --address CIDR",
+    );
   if (flags.tap !== undefined && flags.stream !== undefined) {
-    throw new UsageError("--tap and --stream together", "the server host has one link of its own", "choose one of them");
+    throw new UsageError(
+      "--tap and --stream together",
+      "the server host has one link of its own",
+      "choose one of them",
+    );
   }
   if (flags.tap !== undefined && !/^[A-Za-z0-9_.-]{1,15}$/.test(flags.tap)) {
-    throw new UsageError(`--tap: "${flags.tap}" is not an interface name`, "Linux allows 1 to 15 letters, digits, _ . -", "write it like --tap tap0");
+    throw new UsageError(
+      `--tap: "${flags.tap}" is not an interface name`,
+      "Linux allows 1 to 15 letters, digits, _ . -",
+      "write it like --tap tap0",
+    );
   }
   if (flags.tap !== undefined && flags.address === undefined) {
-    throw new UsageError("--tap without --address", "the server needs an address on that link", "add --address 10.9.0.2/24");
+    throw new UsageError(
+      "--tap without --address",
+      "the server needs an address on that link",
+      "add --address 10.9.0.2/24",
+    );
   }
   if (flags.port !== undefined && flags.port !== 0 && flags.port === flags.controlPort) {
-    throw new UsageError(`--port and --control-port are both ${flags.port}`, "the site and the control API need a port each", "choose two ports");
+    throw new UsageError(
+      `--port and --control-port are both ${flags.port}`,
+      "the site and the control API need a port each",
+      "choose two ports",
+    );
   }
   return {
     port: flags.port ?? DEFAULT_PORT,
@@ -118,13 +166,20 @@ async function serve(flags: ServeFlags, terminal: Terminal): Promise<void> {
   }
 }
 
-async function greet(flags: ServeFlags, running: RunningServer, control: ControlServer, terminal: Terminal): Promise<void> {
+async function greet(
+  flags: ServeFlags,
+  running: RunningServer,
+  control: ControlServer,
+  terminal: Terminal,
+): Promise<void> {
   if (flags.quiet) {
     terminal.out(`site ${running.siteUrl} control ${control.url}/#token=${control.token}\n`);
     return;
   }
   const moved = flags.controlPort === undefined && control.port !== DEFAULT_CONTROL_PORT;
-  const notes = moved ? [`port ${DEFAULT_CONTROL_PORT} is taken: the control API moved to ${control.port}`, ...running.notes] : running.notes;
+  const notes = moved
+    ? [`port ${DEFAULT_CONTROL_PORT} is taken: the control API moved to ${control.port}`, ...running.notes]
+    : running.notes;
   const journey = await firstJourney(running);
   terminal.out(firstScreen({ running, control, notes, journey }, terminal));
 }

@@ -30,7 +30,8 @@ export function ssCommand(terminal: Terminal): Command {
       const rows = await getJson<SocketRow[]>(controlOf(options), `/api/sockets?host=${options.host}`);
       const shown = rows.filter((row) => isShown(row, options));
       terminal.out(options.json ? json(shown) : formatSockets(shown, options));
-      if (shown.length === 0 && rows.length > 0 && terminal.isInteractive) terminal.err("(no connected socket; -l shows listening ones, -a all)\n");
+      if (shown.length === 0 && rows.length > 0 && terminal.isInteractive)
+        terminal.err("(no connected socket; -l shows listening ones, -a all)\n");
     });
 }
 
@@ -45,7 +46,10 @@ function isShown(row: SocketRow, options: SsOptions): boolean {
 }
 
 /** ss(8) aligns an address to the right of its column, up to the colon, and the port to the left of the next. */
-export function formatSockets(rows: readonly SocketRow[], options: { tcp?: boolean; udp?: boolean; info?: boolean; header: boolean }): string {
+export function formatSockets(
+  rows: readonly SocketRow[],
+  options: { tcp?: boolean; udp?: boolean; info?: boolean; header: boolean },
+): string {
   const withNetid = options.tcp === options.udp;
   const cells = rows.map((row) => [
     row.protocol,
@@ -58,7 +62,8 @@ export function formatSockets(rows: readonly SocketRow[], options: { tcp?: boole
     row.remotePort === 0 ? "*" : String(row.remotePort),
   ]);
   const titles = ["Netid", "State", "Recv-Q", "Send-Q", "Local Address", "Port", "Peer Address", "Port"];
-  const width = (column: number) => Math.max((titles[column] as string).length, ...cells.map((row) => (row[column] as string).length));
+  const width = (column: number) =>
+    Math.max((titles[column] as string).length, ...cells.map((row) => (row[column] as string).length));
   const widths = titles.map((_, column) => width(column));
   const line = (row: readonly string[]) => {
     const cell = (column: number) => row[column] as string;

@@ -24,7 +24,8 @@ export function straceCommand(terminal: Terminal): Command {
     .action(async (options: StraceOptions) => {
       const control = controlOf(options);
       const originNs = BigInt((await getJson<Info>(control, "/api/info")).originUnixNs);
-      const ask = (limit: number) => getJson<SyscallRow[]>(control, `/api/syscalls?host=${options.host}&limit=${limit}`);
+      const ask = (limit: number) =>
+        getJson<SyscallRow[]>(control, `/api/syscalls?host=${options.host}&limit=${limit}`);
       const rows = await ask(options.last);
       const print = (row: SyscallRow) => terminal.out(options.json ? json(row) : formatSyscall(row, originNs));
       if (options.json && !options.follow) {
@@ -36,7 +37,12 @@ export function straceCommand(terminal: Terminal): Command {
     });
 }
 
-async function follow(ask: (limit: number) => Promise<SyscallRow[]>, lastSeen: number, print: (row: SyscallRow) => void, terminal: Terminal): Promise<never> {
+async function follow(
+  ask: (limit: number) => Promise<SyscallRow[]>,
+  lastSeen: number,
+  print: (row: SyscallRow) => void,
+  terminal: Terminal,
+): Promise<never> {
   for (let last = lastSeen; ; ) {
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     const fresh = (await ask(FOLLOW_LIMIT)).filter((row) => row.seq > last);
@@ -55,4 +61,3 @@ export function formatSyscall(row: SyscallRow, originNs: bigint): string {
   const pid = String(row.pid).padStart(5);
   return `[pid ${pid}] ${time}.${micros} ${printable(row.text)} <${(row.durationNs / 1e9).toFixed(6)}>\n`;
 }
-

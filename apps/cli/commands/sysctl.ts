@@ -23,7 +23,13 @@ export function sysctlCommand(terminal: Terminal): Command {
         const row = rows.find((candidate) => candidate.name === name);
         if (!row) throw unknownSysctl(name, rows);
         if (equals < 0) shown.push(row);
-        else shown.push(await putJson<SysctlRow>(control, `/api/sysctl?host=${options.host}`, { name, value: word.slice(equals + 1).trim() }));
+        else
+          shown.push(
+            await putJson<SysctlRow>(control, `/api/sysctl?host=${options.host}`, {
+              name,
+              value: word.slice(equals + 1).trim(),
+            }),
+          );
       }
       terminal.out(options.json ? json(shown) : shown.map((row) => `${row.name} = ${row.value}\n`).join(""));
     });

@@ -21,9 +21,11 @@ export interface Seen {
 
 /** When the story of `request` starts; NEVER if its arrival was not seen. */
 export function requestStartNs(request: RequestFacts): Ns {
-  if (hasHandshake(request)) return request.connection.firstSynNs;
-  if (request.first && !request.connection.partial) return NEVER;
-  return request.steps[0]?.arrivedNs ?? NEVER;
+  const arrivedNs = request.steps[0]?.arrivedNs ?? NEVER;
+  if (!request.first) return arrivedNs;
+  if (!hasHandshake(request)) return NEVER;
+  const { connection } = request;
+  return connection.syns.length > 0 ? connection.firstSynNs : Math.min(connection.establishedNs, arrivedNs);
 }
 
 /** The journey of a request up to `untilNs` (its end, or now while it is in flight). Null if its start was not seen. */
@@ -173,7 +175,7 @@ export function buildConnection(
  * (law 2, a real-time `inline` kernel on a device that reports no arrival times).
  */
 export function unobservedBefore(request: RequestFacts, occupancy: Occupancy): Unobserved | undefined {
-  const frame = hasHandshake(request) ? request.connection.syns[0] : request.steps[0];
+  const frame = request.first ? request.connection.syns[0] : request.steps[0];
   if (frame === undefined || frame.arrivedNs < frame.polledNs) return undefined;
   const stretch = occupancy.lastBefore(frame.arrivedNs);
   if (stretch === undefined || stretch.requestId === request.id || stretch.endNs < frame.pollBeforeNs) return undefined;

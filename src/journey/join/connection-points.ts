@@ -23,7 +23,8 @@ export function onConnectionPoint(join: Join, atNs: Ns, point: number, id: numbe
       onSyn(join, join.connections.get(id) ?? join.open(id, false, atNs), atNs, a, b);
       return;
   }
-  const connection = join.connections.get(id);
+  let connection = join.connections.get(id);
+  if (connection === undefined && point === Point.established) connection = join.open(id, false, atNs); // a SYN cookie
   if (connection === undefined) join.counters.orphans++;
   else if (point >= Point.accepted) processPoint(join, connection, atNs, point, a, b);
   else if (point >= Point.closed) endPoint(join, connection, atNs, point, a);

@@ -135,7 +135,7 @@ function doneNs(previous: Predecessor | null, atNs: Ns): Ns {
   return previous === null || previous.doneNs > atNs ? 0 : previous.doneNs;
 }
 
-/** True if `request` starts with a handshake that was seen. */
+/** True if `request` starts with a handshake that was seen (of a SYN cookie only its end is). */
 export function hasHandshake(request: RequestFacts): boolean {
-  return request.first && request.connection.firstSynNs !== NEVER && request.connection.syns.length > 0;
+  return request.first && (request.connection.syns.length > 0 || request.connection.establishedNs !== NEVER);
 }

@@ -11,30 +11,12 @@
 import { MibId } from "../../base/mib.ts";
 import { MILLISECOND } from "../../base/time.ts";
 import { Point } from "../../base/tracepoints.ts";
+import type { AckOutcome } from "./ack-outcome.ts";
 import { INFINITE_SSTHRESH_SEGMENTS } from "./constants.ts";
 import type { TcpContext } from "./context.ts";
 import { isCwndLimited } from "./output.ts";
 import type { SentSegment } from "./retransmit-queue.ts";
 import { CaState, type Tcb } from "./tcb.ts";
-
-/** What one acknowledgement did; filled by `ack-input.ts`, one record per host. */
-export class AckOutcome {
-  /** SND.UNA moved; the segment carried data; it changed the window; it acknowledged data or a SYN. */
-  advanced = false;
-  dataAcked = false;
-  /** Duplicate acknowledgement in the sense of RFC 5681 §2. */
-  duplicate = false;
-  /** New SACK information came. */
-  sacked = false;
-  ackedSegments = 0;
-  /** A segment that had been sent again is among the acknowledged. */
-  retransmittedAcked = false;
-  /** `deliveredSegments` before this ACK. */
-  deliveredBefore = 0;
-  lostBefore = 0;
-  /** Echoed timestamp, 0 = none. */
-  tsEcr = 0;
-}
 
 /** The state machine, for an ACK that is suspicious or meets a connection that is not Open. */
 export function onSuspiciousAck(tcp: TcpContext, tcb: Tcb, ack: AckOutcome): void {

@@ -4,7 +4,7 @@
 import { TcpOptions } from "../../wire/tcp.ts";
 import * as wire from "../../wire/tcp.ts";
 import type { SkBuff } from "../../skb/skb.ts";
-import { segmentEnd } from "./segment.ts";
+import { seqAdd } from "../../base/seq.ts";
 
 export class Segment {
   seq = 0;
@@ -40,4 +40,9 @@ export class Segment {
   has(flag: number): boolean {
     return (this.flags & flag) !== 0;
   }
+}
+
+/** Sequence number one past a segment's last: payload plus SYN plus FIN. */
+export function segmentEnd(seq: number, payloadLen: number, flags: number): number {
+  return seqAdd(seq, payloadLen + ((flags & wire.Flag.syn) !== 0 ? 1 : 0) + ((flags & wire.Flag.fin) !== 0 ? 1 : 0));
 }

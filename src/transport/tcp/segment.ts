@@ -8,7 +8,6 @@ import { finish, pseudoHeaderV4, sum } from "../../base/checksum.ts";
 import { Errno } from "../../base/errno.ts";
 import { DropReason } from "../../base/drop-reasons.ts";
 import { MibId } from "../../base/mib.ts";
-import { seqAdd } from "../../base/seq.ts";
 import { Cost } from "../../base/time.ts";
 import { Point } from "../../base/tracepoints.ts";
 import { IpProtocol, type Route } from "../../network/port.ts";
@@ -218,9 +217,4 @@ export function sendBare(tcp: TcpContext, skb: SkBuff, route: Route, sourceV4: n
   wire.fillChecksumV4(skb.bytes, skb.view, skb.transport, skb.len, sourceV4, destinationV4);
   tcp.count(MibId.TcpOutSegs);
   tcp.ip.output(skb, route, IpProtocol.tcp, tcp.outputOptions);
-}
-
-/** Sequence number one past a segment's last: payload plus SYN plus FIN. */
-export function segmentEnd(seq: number, payloadLen: number, flags: number): number {
-  return seqAdd(seq, payloadLen + ((flags & Flag.syn) !== 0 ? 1 : 0) + ((flags & Flag.fin) !== 0 ? 1 : 0));
 }

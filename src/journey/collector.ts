@@ -1,0 +1,210 @@
+/**
+ * The collector: drains the recorder rings of a server (its kernel and each process), merges their records in order of time,
+ * feeds the join, keeps the last journeys, and turns sampling down when there are too many records.
+ *
+ * Merge order: time, then ring in order of `attach` (kernel first), then order within the ring. A record is taken only
+ * when no ring can still bring an earlier one: up to the watermark, `nowNs − graceNs`.
+ */
+import { type Ns, MILLISECOND, SECOND } from "../base/time.ts";
+import { Join, type JoinCounters, type JoinOptions } from "./join/join.ts";
+import { type Journey, redact } from "./journey.ts";
+import { type JourneyQuery, JourneyStore, matches } from "./journey-store.ts";
+import { Kind, KIND_FACTOR, OP_GAP, RingReader } from "./record-ring.ts";
+import { Statistics, type Summary } from "./statistics.ts";
+
+export interface CollectorOptions extends JoinOptions {
+  /** Journeys kept; default 1,000, at most 10,000 is sensible. */
+  journeys?: number;
+  /**
+   * How far behind the present a record may be stamped, in ns: the longest batch that shares one clock reading. Default
+   * 10 ms; 0 in virtual time.
+   */
+  graceNs?: Ns;
+  /** Records per second above which fewer connections are recorded; default 200,000. Infinity: never. */
+  budgetPerSecond?: number;
+  /** Records taken by one `drain` at most; default 100,000. */
+  drainRecords?: number;
+}
+
+/** How well the recording itself went. */
+export interface CollectorCounters extends JoinCounters {
+  records: number;
+  /** 1 = every connection, N = one in N. */
+  sampling: number;
+  /** Records taken after a later one had been (stamped further back than `graceNs`). */
+  late: number;
+  rings: { name: string; lost: number; waiting: number }[];
+}
+
+/** Sampling goes no further down than one connection in 2^MASK_BITS_MAX. */
+const MASK_BITS_MAX = 16;
+
+export class Collector {
+  readonly store: JourneyStore;
+  readonly statistics = new Statistics();
+  private readonly join: Join;
+  private readonly rings: RingReader[] = [];
+  private readonly graceNs: Ns;
+  private readonly budgetPerSecond: number;
+  private readonly drainRecords: number;
+  private records = 0;
+  private late = 0;
+  private lastNs: Ns = 0;
+  private maskBits = 0;
+  private windowNs: Ns = 0;
+  private windowRecords = 0;
+  private nowNs: Ns = 0;
+
+  constructor(options: CollectorOptions = {}) {
+    this.graceNs = options.graceNs ?? 10 * MILLISECOND;
+    this.budgetPerSecond = options.budgetPerSecond ?? 200_000;
+    this.drainRecords = options.drainRecords ?? 100_000;
+    this.store = new JourneyStore(options.journeys ?? 1000);
+    this.join = new Join((journey) => {
+      this.statistics.add(journey);
+      this.store.add(journey);
+    }, options);
+  }
+
+  /** Adds a recorder's ring. Attach the server's kernel first: at equal times it goes first. */
+  attach(buffer: ArrayBufferLike, name: string): void {
+    const ring = new RingReader(buffer, name);
+    ring.setMask(2 ** this.maskBits - 1);
+    this.rings.push(ring);
+  }
+
+  /** Forgets a ring whose writer is gone (after a last `drain`). */
+  detach(name: string): void {
+    const at = this.rings.findIndex((ring) => ring.name === name);
+    if (at >= 0) this.rings.splice(at, 1);
+  }
+
+  /**
+   * Takes what the rings hold up to `nowNs − graceNs` and tells the stories that ended by then. Call it some ten times a
+   * second (in virtual time: when asked). Returns the records taken; as many as `drainRecords` means there may be more.
+   */
+  drain(nowNs: Ns): number {
+    this.nowNs = Math.max(this.nowNs, nowNs);
+    for (const ring of this.rings) ring.refresh();
+    const watermarkNs = nowNs - this.graceNs;
+    const taken = this.merge(watermarkNs);
+    for (const ring of this.rings) ring.release();
+    this.join.settle(taken < this.drainRecords ? watermarkNs : Math.min(this.lastNs, watermarkNs));
+    this.adapt(nowNs, taken);
+    return taken;
+  }
+
+  /** Drains everything, whatever its time: at the end of a run, when no writer is left. */
+  flush(): void {
+    for (const ring of this.rings) ring.refresh();
+    while (this.merge(Number.MAX_VALUE) >= this.drainRecords);
+    for (const ring of this.rings) ring.release();
+    this.nowNs = Math.max(this.nowNs, this.lastNs);
+    this.join.settle(Number.MAX_VALUE);
+  }
+
+  /** Finished journeys, newest first; with `outcome: "in-flight"` those not finished. */
+  list(query: JourneyQuery = {}): Journey[] {
+    if (query.outcome === "in-flight") return this.inFlight(query);
+    return this.store.list(query);
+  }
+
+  /** A journey by id, finished or in flight. */
+  byId(id: number, unredacted = false): Journey | undefined {
+    const done = this.store.byId(id, unredacted);
+    if (done !== undefined) return done;
+    const journey = this.join.inFlight(this.watermarkNs).find((j) => j.id === id);
+    return journey === undefined || unredacted ? journey : redact(journey);
+  }
+
+  /** Journeys without an end, as they stand at the watermark. */
+  inFlight(query: JourneyQuery = {}): Journey[] {
+    const journeys = this.join.inFlight(this.watermarkNs).filter((j) => matches(j, { ...query, outcome: "in-flight" }));
+    const limited = journeys.slice(0, query.limit ?? 100);
+    return query.unredacted ? limited : limited.map(redact);
+  }
+
+  subscribe(listener: (journey: Journey) => void): () => void {
+    return this.store.subscribe(listener);
+  }
+
+  stats(): Summary {
+    return this.statistics.summary();
+  }
+
+  counters(): CollectorCounters {
+    return {
+      ...this.join.counters,
+      records: this.records,
+      sampling: 2 ** this.maskBits,
+      late: this.late,
+      rings: this.rings.map((ring) => ({ name: ring.name, lost: ring.lost, waiting: ring.refresh() })),
+    };
+  }
+
+  /** Records one connection in 2^bits from now on (0 = all). `drain` adapts it unless the budget is Infinity. */
+  setSampling(bits: number): void {
+    if (bits === this.maskBits) return;
+    this.maskBits = bits;
+    const mask = 2 ** bits - 1;
+    for (const ring of this.rings) ring.setMask(mask);
+    this.join.setSampling(mask);
+  }
+
+  private get watermarkNs(): Ns {
+    return Math.max(this.lastNs, this.nowNs - this.graceNs);
+  }
+
+  /** Takes records up to `watermarkNs` in merge order, at most `drainRecords`. */
+  private merge(watermarkNs: Ns): number {
+    const waiting = this.rings.filter((ring) => ring.load());
+    let taken = 0;
+    while (waiting.length > 0 && taken < this.drainRecords) {
+      let best = 0;
+      let otherNs = Number.POSITIVE_INFINITY;
+      for (let i = 1; i < waiting.length; i++) {
+        const ring = waiting[i] as RingReader;
+        if (ring.timeNs < (waiting[best] as RingReader).timeNs) best = i;
+      }
+      for (let i = 0; i < waiting.length; i++) {
+        if (i !== best) otherNs = Math.min(otherNs, (waiting[i] as RingReader).timeNs);
+      }
+      const ring = waiting[best] as RingReader;
+      if (ring.timeNs > watermarkNs) break;
+      do {
+        this.take(ring);
+        taken++;
+        if (!ring.load()) {
+          waiting.splice(best, 1);
+          break;
+        }
+      } while (ring.timeNs <= watermarkNs && ring.timeNs < otherNs && taken < this.drainRecords);
+    }
+    return taken;
+  }
+
+  private take(ring: RingReader): void {
+    const { timeNs, op, id } = ring;
+    if (timeNs < this.lastNs) this.late++;
+    else this.lastNs = timeNs;
+    this.records++;
+    if (op >= Kind.label * KIND_FACTOR && op < OP_GAP) {
+      this.join.label(timeNs, op - Kind.label * KIND_FACTOR, id, ring.labelBytes());
+    } else this.join.record(timeNs, op, id, ring.a, ring.b, ring.c);
+    ring.take();
+  }
+
+  /** Once a second: halves the sampled connections above the budget, doubles them well below it. */
+  private adapt(nowNs: Ns, taken: number): void {
+    this.windowRecords += taken;
+    const elapsedNs = nowNs - this.windowNs;
+    if (elapsedNs < SECOND || this.budgetPerSecond === Number.POSITIVE_INFINITY) return;
+    const perSecond = (this.windowRecords / elapsedNs) * SECOND;
+    this.windowNs = nowNs;
+    this.windowRecords = 0;
+    if (perSecond > this.budgetPerSecond) {
+      const halvings = Math.ceil(Math.log2(perSecond / this.budgetPerSecond));
+      this.setSampling(Math.min(MASK_BITS_MAX, this.maskBits + halvings));
+    } else if (perSecond < this.budgetPerSecond / 4 && this.maskBits > 0) this.setSampling(this.maskBits - 1);
+  }
+}
