@@ -7,7 +7,6 @@
  * what is due in order of time, hosts in their given order at the same instant, so that a run in virtual time is a pure
  * function of its seed (law 9).
  */
-import type { Cidr } from "./base/address.ts";
 import { parseAddress, parseCidr } from "./base/address.ts";
 import { assert } from "./base/assert.ts";
 import { Prng } from "./base/prng.ts";
@@ -19,6 +18,9 @@ import { WireLink } from "./device/wire-link.ts";
 import { Arena } from "./skb/arena.ts";
 import { SkBuffPool } from "./skb/skb.ts";
 import { Stack } from "./stack.ts";
+
+/** Pids are unique in a topology, so that a pid alone says which host: 1…, 1001…, 2001… */
+const PIDS_PER_HOST = 1000;
 
 export interface NicSpec {
   readonly name: string;
@@ -35,7 +37,6 @@ export interface HostSpec {
   readonly gateway?: string;
   /** True for a router (net.ipv4.ip_forward). */
   readonly forward?: boolean;
-  /** CPUs in virtual time; default 2. */
   readonly sysctls?: Readonly<Record<string, string>>;
 }
 
@@ -85,7 +86,7 @@ export interface TopologyOptions {
   /** Gives each host its clock: one shared real clock, or one virtual clock each. */
   readonly clockOf: (host: string) => Clock;
   /** Gives a host its tracepoints; default none. */
-  readonly traceOf?: (host: string, clock: Clock) => Tracepoints;
+  readonly traceOf?: (host: string, clock: Clock) => Tracepoints | undefined;
   readonly arena?: Arena;
 }
 
@@ -111,10 +112,12 @@ export class Topology {
         pool: this.pool,
         trace: options.traceOf?.(host.name, clock) ?? NO_TRACE,
         nextConnId: () => ++this.connIds,
+        firstPid: index * PIDS_PER_HOST + 1,
       });
       for (const [at, nic] of host.nics.entries()) {
+        if (!parseCidr(nic.cidr)) throw new RangeError(`"${nic.cidr}" is no address with prefix, such as 192.0.2.10/24`);
         const card = new Nic(stack.env, nic.name, { mac: macOf(index, at) });
-        stack.addNic(card, cidrOf(nic.cidr));
+        stack.addNic(card, nic.cidr);
         plugs.set(nic.link, [...(plugs.get(nic.link) ?? []), card]);
       }
       configure(stack, host);
@@ -166,22 +169,16 @@ export class Topology {
 }
 
 function configure(stack: Stack, host: HostSpec): void {
-  if (host.forward) stack.sysctl.set("net.ipv4.ip_forward", "1");
+  if (host.forward) stack.env.sysctl.set("net.ipv4.ip_forward", "1");
   if (host.gateway !== undefined) {
     const gateway = parseAddress(host.gateway);
     if (!gateway) throw new RangeError(`gateway "${host.gateway}" of host "${host.name}" is no address`);
     stack.addDefaultRoute(gateway);
   }
   for (const [name, value] of Object.entries(host.sysctls ?? {})) {
-    const error = stack.sysctl.set(name, value);
+    const error = stack.env.sysctl.set(name, value);
     if (error !== null) throw new RangeError(error);
   }
-}
-
-function cidrOf(text: string): Cidr {
-  const cidr = parseCidr(text);
-  if (!cidr) throw new RangeError(`"${text}" is no address with prefix, such as 192.0.2.10/24`);
-  return cidr;
 }
 
 /** Locally administered, one per host and card: 02:00:00:00:HH:NN. */

@@ -1,7 +1,19 @@
 /**
- * What `serve` needs of a running system, and where it is started.
+ * What `serve` runs: a kernel with its topology, the server's processes, the port forward, and the collector of journeys.
+ *
+ *   main thread                       kernel thread                     process threads
+ *   control API, collector            topology (client, router,         the site, one per worker
+ *   client process: port forward ───► server: all floors) ◄────────────► rings and doorbells
+ *
+ * With `--kernel inline` all of it shares the main thread.
  */
+import { randomInt } from "node:crypto";
+import { performance } from "node:perf_hooks";
 import type { Backend, LinkSettings } from "./backend.ts";
+import { CommandError, ExitCode } from "./exit-codes.ts";
+import { SessionBackend } from "./session-backend.ts";
+import { InlineSession, type Session, type SessionOptions, ThreadSession } from "./session.ts";
+import { warmUp } from "./warm-up.ts";
 
 /** The arguments of `serve`, parsed and checked. */
 export interface ServeOptions {
@@ -18,9 +30,11 @@ export interface ServeOptions {
   };
   /** `--stream`: a framed stream socket at this path instead of a TAP. */
   readonly streamPath?: string;
-  /** `--link`: settings of the wire between client and server. */
+  /** `--link`: settings of the wires between client, router and server. */
   readonly link: LinkSettings;
   readonly kernel: "thread" | "inline";
+  /** Server processes, each with its own listener (SO_REUSEPORT). */
+  readonly workers: number;
   /** Seed of the stack's random numbers; undefined = from the operating system. */
   readonly seed?: number;
   readonly maxBodyBytes: number;
@@ -45,10 +59,67 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
+const TRUTH = "user-space stack: our TCP/IP on simulated links; times are real";
+/** Unrecorded requests that let the JIT compile what the first recorded one will run. */
+const WARM_UP_REQUESTS = 200;
+const SITE_PORT = 3000;
+
 /**
- * Starts everything below the control server. Rejects with `CommandError`: a busy port asked for, or a privilege that
- * is missing.
+ * Starts everything below the control server. Rejects with `CommandError`: a busy port asked for, a device that this
+ * version cannot open.
  */
-export async function startServer(_options: ServeOptions): Promise<RunningServer> {
-  throw new Error("not wired yet");
+export async function startServer(options: ServeOptions): Promise<RunningServer> {
+  refuseDevices(options);
+  const session = await openSession(options);
+  try {
+    await session.listen(options.port, options.portAsked);
+    await warmUp(session.client, WARM_UP_REQUESTS);
+    await session.startRecording();
+  } catch (error) {
+    await session.close();
+    throw error;
+  }
+  const moved = options.port !== 0 && session.hostPort !== options.port;
+  return {
+    siteUrl: `http://127.0.0.1:${session.hostPort}/`,
+    notes: moved ? [`port ${options.port} is taken: the site moved to ${session.hostPort}`] : [],
+    backend: new SessionBackend(session),
+    truthLabel: TRUTH,
+    firstRequest: () => warmUp(session.client, 1),
+    summary: () => session.summary(),
+    close: () => session.close(),
+  };
+}
+
+function openSession(options: ServeOptions): Promise<Session> {
+  // Wall-clock time of journey time 0: taken once, so that Date headers and the API agree.
+  const originNs = process.hrtime.bigint();
+  const originUnixNs = BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e3)) * 1000n;
+  const sessionOptions: SessionOptions = {
+    originNs,
+    originUnixNs,
+    seed: options.seed ?? randomInt(2 ** 32),
+    link: options.link,
+    workers: options.workers,
+    sitePort: SITE_PORT,
+    site: {
+      addr: `:${SITE_PORT}`,
+      originUnixNs,
+      limits: { bodyBytes: options.maxBodyBytes },
+      timeouts: { headNs: options.headerTimeoutNs, bodyNs: options.bodyTimeoutNs },
+      listen: { reusePort: options.workers > 1 },
+    },
+  };
+  return options.kernel === "thread" ? ThreadSession.open(sessionOptions) : InlineSession.open(sessionOptions);
+}
+
+function refuseDevices(options: ServeOptions): void {
+  const flag = options.tap ? "--tap" : options.streamPath === undefined ? undefined : "--stream";
+  if (flag === undefined) return;
+  throw new CommandError(
+    ExitCode.failed,
+    `${flag} is not there yet`,
+    "this version carries packets only over its own in-memory links",
+    "leave the flag out: curl reaches the stack through the port forward",
+  );
 }

@@ -6,6 +6,7 @@ const BLOCK_BYTES = 65_536;
 export const echo: Handler = (w, r) => {
   const { length } = r.body;
   w.header().set("Content-Type", r.header("content-type") ?? "application/octet-stream");
+  w.header().set("X-Content-Type-Options", "nosniff");
   if (length >= 0) w.header().set("Content-Length", length);
   if (length === 0) return;
   return copyBack(w, r, new Uint8Array(length < 0 ? BLOCK_BYTES : Math.min(length, BLOCK_BYTES)));

@@ -1,11 +1,18 @@
 /**
  * `--kernel inline` in real time: the kernel and its processes share this thread and its event loop.
  *
- * Nothing can preempt a handler here. What the loop could not observe is reported by `onBusy`, so that a journey can say
- * `unobserved {reason: "loop-busy"}` instead of showing a lie.
+ * Nothing can preempt a handler here. What the loop could not observe is reported by `onBusy`, so that a journey can
+ * say `unobserved {reason: "loop-busy"}` instead of showing a lie.
  */
 import { MILLISECOND, NEVER, type Ns } from "../base/time.ts";
-import { ControlError, isControlFailure, type Kernel, type KernelFactory, type KernelMachine, type KernelShared } from "./kernel-machine.ts";
+import {
+  ControlError,
+  isControlFailure,
+  type Kernel,
+  type KernelFactory,
+  type KernelMachine,
+  type KernelShared,
+} from "./kernel-machine.ts";
 import { RealClock } from "./real-clock.ts";
 
 /** Stretches shorter than this are the timer's own lateness, not somebody's doing. */

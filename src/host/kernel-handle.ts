@@ -58,7 +58,10 @@ export class KernelHandle implements Kernel {
   /** Resolves when the machine is built; rejects with its error if it cannot be. */
   static async start(options: KernelHandleOptions): Promise<KernelHandle> {
     const started = startWorker(options);
-    const shared = await Promise.race([started.ready, started.ended.then(() => Promise.reject(new Error("the kernel thread ended")))]);
+    const shared = await Promise.race([
+      started.ready,
+      started.ended.then(() => Promise.reject(new Error("the kernel thread ended"))),
+    ]);
     return new KernelHandle(started, shared as KernelShared);
   }
 
@@ -69,7 +72,9 @@ export class KernelHandle implements Kernel {
   /** Makes rings for a new process of `host` and tells the kernel. */
   async attachProcess(host: string, name: string): Promise<AttachedProcess> {
     const rings = SyscallRings.shared();
-    const { pid } = (await this.requests.request("host.attach", { host, name, rings: rings.buffer })) as { pid: number };
+    const { pid } = (await this.requests.request("host.attach", { host, name, rings: rings.buffer })) as {
+      pid: number;
+    };
     return { pid, rings };
   }
 
@@ -109,7 +114,11 @@ function startWorker(options: KernelHandleOptions): Started {
     port1.once("message", (reply: { result: unknown }) => resolve(reply.result));
   });
   const requests = new RequestPort(port1, () => doorbell.ringForControl());
-  const worker = new Worker(workerEntry("kernel-thread"), { workerData: data, transferList: [port2 as Transferable], name: "kernel" });
+  const worker = new Worker(workerEntry("kernel-thread"), {
+    workerData: data,
+    transferList: [port2 as Transferable],
+    name: "kernel",
+  });
   return { worker, clock, doorbell, requests, ready, ended: endOf(worker, requests, "the kernel thread") };
 }
 

@@ -43,7 +43,8 @@ export function runKernelLoop({ machine, clock, doorbell, spinNs, takeControl }:
     }
     if (spinForWork(seen, lastWorkNs + spinNs)) continue;
     const deadlineNs = machine.deadline();
-    const sleepMs = deadlineNs === NEVER ? MAX_SLEEP_MS : Math.min((deadlineNs - clock.nowNs) / MILLISECOND, MAX_SLEEP_MS);
+    const sleepMs =
+      deadlineNs === NEVER ? MAX_SLEEP_MS : Math.min((deadlineNs - clock.nowNs) / MILLISECOND, MAX_SLEEP_MS);
     if (sleepMs > 0) doorbell.wait(seen, sleepMs);
   }
 

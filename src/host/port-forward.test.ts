@@ -43,7 +43,8 @@ async function pair(): Promise<{ outside: Socket; inside: Conn }> {
 async function readAll(conn: Conn): Promise<string> {
   const into = new Uint8Array(65536);
   let text = "";
-  for (let n = await conn.read(into); n > 0; n = await conn.read(into)) text += Buffer.from(into.subarray(0, n)).toString();
+  for (let n = await conn.read(into); n > 0; n = await conn.read(into))
+    text += Buffer.from(into.subarray(0, n)).toString();
   return text;
 }
 

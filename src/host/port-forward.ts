@@ -67,7 +67,14 @@ export class PortForward {
   /** Listens. Rejects with Node's error (EADDRINUSE, EACCES) if the port cannot be had. */
   static async start(options: PortForwardOptions): Promise<PortForward> {
     const stats: PortForwardStats = {
-      open: 0, total: 0, rejected: 0, dialFailures: {}, resetsOut: 0, resetsIn: 0, bytesIn: 0, bytesOut: 0,
+      open: 0,
+      total: 0,
+      rejected: 0,
+      dialFailures: {},
+      resetsOut: 0,
+      resetsIn: 0,
+      bytesIn: 0,
+      bytesOut: 0,
     };
     const bridges = new Set<Bridge>();
     const scratch = new Uint8Array(READ_BYTES);
@@ -111,7 +118,13 @@ class Bridge {
   private isOutsideDone = false;
   private isOver = false;
 
-  constructor(options: PortForwardOptions, outside: Socket, stats: PortForwardStats, scratch: Uint8Array, onEnd: () => void) {
+  constructor(
+    options: PortForwardOptions,
+    outside: Socket,
+    stats: PortForwardStats,
+    scratch: Uint8Array,
+    onEnd: () => void,
+  ) {
     this.options = options;
     this.scratch = scratch;
     this.runtime = options.runtime;
@@ -247,7 +260,10 @@ class Bridge {
   }
 }
 
-async function listenFrom(server: Server, { hostAddress = "127.0.0.1", hostPort, exact = false }: PortForwardOptions): Promise<number> {
+async function listenFrom(
+  server: Server,
+  { hostAddress = "127.0.0.1", hostPort, exact = false }: PortForwardOptions,
+): Promise<number> {
   const last = exact || hostPort === 0 ? hostPort : Math.min(hostPort + PORT_TRIES, 65535);
   for (let port = hostPort; ; port++) {
     try {

@@ -47,7 +47,10 @@ export function setAcceptPaused(runtime: GoRuntime, paused: boolean): AcceptStat
 }
 
 /** The module a process runs: `export const main: ProcessMain`. */
-export type ProcessMain = (runtime: GoRuntime, options: unknown) => ProcessApp | undefined | Promise<ProcessApp | undefined>;
+export type ProcessMain = (
+  runtime: GoRuntime,
+  options: unknown,
+) => ProcessApp | undefined | Promise<ProcessApp | undefined>;
 
 /** What a process's `main` may give back once it is up. */
 export interface ProcessApp {

@@ -1,8 +1,8 @@
 /**
  * Turns the runtime of a process on a Node event loop: a worker's, or the main thread's.
  *
- * It runs when the process's doorbell rings (Atomics.waitAsync), when the runtime's deadline passes, and when a promise's
- * continuation made something runnable; under load it spins briefly before it sleeps.
+ * It runs when the process's doorbell rings (Atomics.waitAsync), when the runtime's deadline passes, and when a
+ * promise's continuation made something runnable; under load it spins briefly before it sleeps.
  */
 import { availableParallelism } from "node:os";
 import { MILLISECOND, NEVER, type Ns } from "../base/time.ts";
@@ -72,6 +72,7 @@ export class ProcessDriver {
         return Promise.resolve();
       },
       wakeMe: () => this.schedule(),
+      runsAfterResume: true,
       onResume: () => {
         this.hasResumed = true;
       },
@@ -166,9 +167,12 @@ export class ProcessDriver {
       this.schedule();
       return;
     }
-    this.timer = setTimeout(() => {
-      this.timer = null;
-      if (!this.isScheduled) this.turn();
-    }, Math.min(delayMs, MAX_TIMEOUT_MS));
+    this.timer = setTimeout(
+      () => {
+        this.timer = null;
+        if (!this.isScheduled) this.turn();
+      },
+      Math.min(delayMs, MAX_TIMEOUT_MS),
+    );
   }
 }

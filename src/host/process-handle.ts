@@ -31,7 +31,13 @@ export class ProcessHandle {
   private readonly requests: RequestPort;
   private stopping: Promise<void> | null = null;
 
-  private constructor(options: ProcessHandleOptions, pid: number, worker: Worker, requests: RequestPort, ended: Promise<void>) {
+  private constructor(
+    options: ProcessHandleOptions,
+    pid: number,
+    worker: Worker,
+    requests: RequestPort,
+    ended: Promise<void>,
+  ) {
     this.name = options.name;
     this.host = options.host;
     this.pid = pid;

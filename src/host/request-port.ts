@@ -2,7 +2,7 @@
  * Requests and replies over a MessagePort: the main side of a worker's control channel.
  */
 import type { MessagePort } from "node:worker_threads";
-import { type ControlFailure, ControlError, isControlFailure } from "./kernel-machine.ts";
+import { ControlError, type ControlFailure, isControlFailure } from "./kernel-machine.ts";
 
 export interface Request {
   readonly id: number;

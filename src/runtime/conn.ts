@@ -1,8 +1,8 @@
 /**
  * One stream connection over the system-call port: bytes in by armed receive offers, bytes out by one `send` at a time.
  *
- * Reading copies straight out of kernel pages when the goroutine runs, so a busy process leaves its Recv-Q to grow as on
- * Linux. Writing appends to a buffer of pooled chunks that leaves at the end of the goroutine's step.
+ * Reading copies straight out of kernel pages when the goroutine runs, so a busy process leaves its Recv-Q to grow as
+ * on Linux. Writing appends to a buffer of pooled chunks that leaves at the end of the goroutine's step.
  */
 import { assert } from "../base/assert.ts";
 import { Errno, SyscallError } from "../base/errno.ts";

@@ -12,7 +12,12 @@ function host(startNs: Ns = 0) {
   const port = new FakeSyscallPort();
   let resumed = false;
   const process = new InlineProcess({
-    port, clock, timers, trace: NO_TRACE, pid: 7, startNs,
+    port,
+    clock,
+    timers,
+    trace: NO_TRACE,
+    pid: 7,
+    startNs,
     nextRequestId: () => 1,
     onResume: () => {
       resumed = true;

@@ -128,7 +128,8 @@ export class StreamListener implements Listener, TokenOwner {
   }
 
   private failed(errno: number): void {
-    const isShortage = errno === Errno.EMFILE || errno === Errno.ENFILE || errno === Errno.ENOBUFS || errno === Errno.ENOMEM;
+    const isShortage =
+      errno === Errno.EMFILE || errno === Errno.ENFILE || errno === Errno.ENOBUFS || errno === Errno.ENOMEM;
     if (isShortage) {
       this.disarm();
       this.backOffNs = this.backOffNs === 0 ? BACK_OFF_MIN_NS : Math.min(this.backOffNs * 2, BACK_OFF_MAX_NS);

@@ -1,16 +1,16 @@
 /**
  * The netpoller: between the goroutines of a process and its `SyscallPort`.
  *
- * Every waiting object has a slot; a token carries the slot, what kind of call it stands for, and the slot's generation,
- * so that a completion finds its owner by one array access and a late one finds nobody. Submissions that meet a full
- * ring wait here in order. Everything submitted in one batch costs one doorbell.
+ * Every waiting object has a slot; a token carries the slot, what kind of call it stands for, and the slot's
+ * generation, so that a completion finds its owner by one array access and a late one finds nobody. Submissions that
+ * meet a full ring wait here in order. Everything submitted in one batch costs one doorbell.
  */
 import { Address } from "../base/address.ts";
 import { Errno, SyscallError } from "../base/errno.ts";
 import { type Clock, MICROSECOND, NEVER, type Ns } from "../base/time.ts";
 import type { Tracepoints } from "../base/tracepoints.ts";
 import { EPOLL_CTL_ADD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC } from "../socket/constants.ts";
-import { type Completion, SysOp, type SyscallPort } from "../socket/syscall-port.ts";
+import { type Completion, type SyscallPort, SysOp } from "../socket/syscall-port.ts";
 import type { Endpoint } from "./port.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { ChunkPool } from "./write-buffer.ts";
@@ -144,7 +144,7 @@ export class Netpoll {
       staged = this.port.stage(bytes, at, n);
     }
     if (staged < 0) return 0;
-    // A send that meets a full ring stays the next submission: the overflow keeps the order, and nobody stages meanwhile.
+    // A send that meets a full ring stays the next submission: the overflow keeps the order, nobody stages meanwhile.
     this.submit(SysOp.send, fd, token, staged, n);
     return n;
   }
@@ -290,7 +290,13 @@ class PendingCall implements TokenOwner {
   private readonly reject: (error: unknown) => void;
   private readonly detail: string;
 
-  constructor(netpoll: Netpoll, name: string, resolve: (v: CallResult) => void, reject: (e: unknown) => void, detail = "") {
+  constructor(
+    netpoll: Netpoll,
+    name: string,
+    resolve: (v: CallResult) => void,
+    reject: (e: unknown) => void,
+    detail = "",
+  ) {
     this.netpoll = netpoll;
     this.name = name;
     this.resolve = resolve;

@@ -38,7 +38,7 @@ export interface ConnTiming {
   synNs: Ns;
   establishedNs: Ns;
   acceptedNs: Ns;
-  /** Of the bytes the last read returned: arrived from the wire, in order in the receive queue, copied to the process. */
+  /** Of the bytes the last read returned: arrived from the wire, in order in the receive queue, copied to us. */
   arrivedNs: Ns;
   queuedNs: Ns;
   readNs: Ns;
@@ -59,7 +59,10 @@ export interface Conn {
   /** Bytes written and not yet taken by the kernel. */
   readonly pendingBytes: number;
 
-  /** Copies at most `len` bytes to `into[at…]`: > 0 bytes; 0 end of stream; -errno (a passed deadline is -ETIMEDOUT); PARKED. */
+  /**
+   * Copies at most `len` bytes to `into[at…]`: > 0 bytes; 0 end of stream; -errno (a passed deadline is -ETIMEDOUT);
+   * PARKED.
+   */
   tryRead(g: Goroutine, into: Uint8Array, at: number, len: number): number;
   /**
    * Appends to the connection's write buffer, copying (the caller's bytes are *borrowed*). Never parks and never fails:

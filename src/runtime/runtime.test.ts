@@ -39,7 +39,10 @@ beforeEach(() => {
   wakes = 0;
   let requests = 0;
   runtime = new GoRuntime({
-    port, clock, trace, pid: 7,
+    port,
+    clock,
+    trace,
+    pid: 7,
     nextRequestId: () => ++requests,
     burn: () => Promise.resolve(),
     wakeMe: () => wakes++,
@@ -60,7 +63,8 @@ function answerSetUp(): void {
   port.onSubmit = (s: Submitted) => {
     if (s.token === 0) return;
     if (s.name === "socket" || s.name === "epollCreate") port.complete(s.token, { result: fd++ });
-    else if (["setsockopt", "bind", "listen", "close", "shutdown"].includes(s.name)) port.complete(s.token, { result: 0 });
+    else if (["setsockopt", "bind", "listen", "close", "shutdown"].includes(s.name))
+      port.complete(s.token, { result: 0 });
     else if (s.name === "getsockname") port.complete(s.token, { result: 0, peer: [SERVER, 80] });
   };
 }
@@ -74,8 +78,13 @@ async function listen(): Promise<Listener> {
 
 function offerConn(fd: number, connId: number, synNs = 0, establishedNs = 0): void {
   port.complete(port.last("acceptArm").token, {
-    result: fd, data: connId, arrivedNs: synNs, queuedNs: establishedNs, flags: CompletionFlag.more,
-    peer: [CLIENT, 40000 + connId], local: [SERVER, 80],
+    result: fd,
+    data: connId,
+    arrivedNs: synNs,
+    queuedNs: establishedNs,
+    flags: CompletionFlag.more,
+    peer: [CLIENT, 40000 + connId],
+    local: [SERVER, 80],
   });
 }
 
@@ -184,7 +193,13 @@ describe("listener", () => {
   it("makes the calls Go makes, and arms accept when somebody wants a connection", async () => {
     const listener = await listen();
     expect(port.submitted.map((s) => s.name)).toEqual([
-      "socket", "setsockopt", "bind", "listen", "epollCreate", "getsockname", "epollCtl",
+      "socket",
+      "setsockopt",
+      "bind",
+      "listen",
+      "epollCreate",
+      "getsockname",
+      "epollCtl",
     ]);
     expect(port.last("bind")).toMatchObject({ fd: 3, address: "10.0.0.2", port: 80 });
     expect(port.last("listen").args[0]).toBe(4096);
@@ -262,7 +277,10 @@ describe("listener", () => {
     offerConn(10, 1);
     runtime.run(clock.nowNs);
     expect(accepted).toEqual([1]);
-    expect(trace.lines.filter((l) => l.startsWith("acceptPaused"))).toEqual(["acceptPaused 7 1 3", "acceptPaused 7 0 3"]);
+    expect(trace.lines.filter((l) => l.startsWith("acceptPaused"))).toEqual([
+      "acceptPaused 7 1 3",
+      "acceptPaused 7 0 3",
+    ]);
   });
 
   it("closed, tells those who wait", async () => {
@@ -444,7 +462,12 @@ describe("writing", () => {
           port = new FakeSyscallPort();
           clock = new ManualClock(0);
           runtime = new GoRuntime({
-            port, clock, trace: new Notes(), pid: 7, nextRequestId: () => 1, burn: () => Promise.resolve(),
+            port,
+            clock,
+            trace: new Notes(),
+            pid: 7,
+            nextRequestId: () => 1,
+            burn: () => Promise.resolve(),
           });
           const { conn } = await connection();
           const taken: Uint8Array[] = [];
@@ -555,7 +578,11 @@ describe("a full boundary", () => {
     expect(runtime.deadline()).toBeLessThan(clock.nowNs + MILLISECOND);
     port.ringRoom = 100;
     runtime.run(clock.nowNs);
-    expect(port.submitted.map((s) => [s.name, s.args[2]])).toEqual([["setsockopt", 0], ["setsockopt", 1], ["send", 0]]);
+    expect(port.submitted.map((s) => [s.name, s.args[2]])).toEqual([
+      ["setsockopt", 0],
+      ["setsockopt", 1],
+      ["send", 0],
+    ]);
   });
 
   it("sends again when staging has room", async () => {
@@ -592,7 +619,9 @@ describe("dial", () => {
       port.complete(s.token, { result: s.name === "connect" ? -Errno.ECONNREFUSED : 3 });
     };
     const outcome = expect(runtime.network.dial(SERVER, 81)).rejects.toMatchObject({
-      code: "ECONNREFUSED", syscall: "connect", message: expect.stringContaining("10.0.0.2:81"),
+      code: "ECONNREFUSED",
+      syscall: "connect",
+      message: expect.stringContaining("10.0.0.2:81"),
     });
     await settle();
     await outcome;

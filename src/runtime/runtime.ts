@@ -7,7 +7,7 @@
 import { type Clock, NEVER, type Ns } from "../base/time.ts";
 import { Timer } from "../base/timers.ts";
 import { Point, type Tracepoints } from "../base/tracepoints.ts";
-import { SysOp, type SyscallPort } from "../socket/syscall-port.ts";
+import { type SyscallPort, SysOp } from "../socket/syscall-port.ts";
 import { Netpoll } from "./netpoll.ts";
 import type { Goroutine, Runtime } from "./port.ts";
 import { type GoroutineRecord, Scheduler, SLICE_STEPS, TimerHandle } from "./scheduler.ts";
@@ -29,6 +29,11 @@ export interface RuntimeOptions {
   readonly wakeMe?: () => void;
   /** Foreign async code was resumed: microtasks must run before virtual time moves on. */
   readonly onResume?: () => void;
+  /**
+   * The driver runs again, after the microtasks, whenever a batch resumed async code (real time): the process has the
+   * CPU until then, and `processLeave` waits for it.
+   */
+  readonly runsAfterResume?: boolean;
 }
 
 export class GoRuntime implements Runtime {
@@ -43,6 +48,9 @@ export class GoRuntime implements Runtime {
   private readonly netpoll: Netpoll;
   private readonly options: RuntimeOptions;
   private hasAsked = false;
+  private hasResumed = false;
+  /** `processEnter` was stamped and `processLeave` was not. */
+  private isInside = false;
   private readonly isHeld = (): boolean => this.heldUntilNs > this.clock.nowNs;
 
   constructor(options: RuntimeOptions) {
@@ -53,7 +61,10 @@ export class GoRuntime implements Runtime {
     this.nextRequestId = options.nextRequestId;
     this.scheduler = new Scheduler(options.clock);
     this.netpoll = new Netpoll(options.port, this.scheduler, options.clock, options.trace);
-    this.netpoll.onResume = options.onResume ?? (() => {});
+    this.netpoll.onResume = () => {
+      this.hasResumed = true;
+      options.onResume?.();
+    };
     this.scheduler.onStepEnd = () => this.netpoll.sendDirty();
     this.scheduler.onReadyOutside = () => this.askForRun();
     this.network = new StackNetwork(this.netpoll);
@@ -79,9 +90,7 @@ export class GoRuntime implements Runtime {
     this.hasAsked = false;
     if (nowNs > clock.nowNs) clock.nowNs = nowNs;
     if (this.isHeld()) return false;
-    clock.tick();
-    const isRecording = this.trace.mask !== -1;
-    if (isRecording) this.trace.stamp(Point.processEnter, this.pid, 0, 0);
+    this.enter();
     scheduler.running = true;
     let budget = SLICE_STEPS;
     try {
@@ -97,10 +106,24 @@ export class GoRuntime implements Runtime {
     } finally {
       netpoll.flush();
       scheduler.running = false;
+      this.leave();
     }
-    clock.tick();
-    if (isRecording) this.trace.stamp(Point.processLeave, this.pid, 0, 0);
     return budget <= 0;
+  }
+
+  private enter(): void {
+    this.hasResumed = false;
+    this.clock.tick();
+    if (this.isInside || this.trace.mask === -1) return;
+    this.isInside = true;
+    this.trace.stamp(Point.processEnter, this.pid, 0, 0);
+  }
+
+  private leave(): void {
+    this.clock.tick();
+    if (!this.isInside || (this.hasResumed && this.options.runsAfterResume)) return;
+    this.isInside = false;
+    this.trace.stamp(Point.processLeave, this.pid, 0, 0);
   }
 
   /** _exit(2): every fd of the process is closed by the kernel. */
@@ -156,6 +179,8 @@ export class GoRuntime implements Runtime {
   }
 
   sleep(durationNs: Ns): Promise<void> {
+    // A continuation may have run for long since the last batch.
+    if (!this.scheduler.running) this.clock.tick();
     return new Promise((resolve) => {
       this.after(this.clock.nowNs + durationNs, () => {
         this.netpoll.onResume();

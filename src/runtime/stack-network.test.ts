@@ -1,6 +1,6 @@
 /** The runtime over the real rings and sockets, in virtual time; only TCP itself is a stand-in. */
 import { expect, it } from "vitest";
-import { connConformance, type ConnWorld } from "../../tests/conformance/conn.ts";
+import { type ConnWorld, connConformance } from "../../tests/conformance/conn.ts";
 import { MemoryTcp } from "../../tests/support/memory-tcp.ts";
 import { ManualClock, NEVER } from "../base/time.ts";
 import { Timers } from "../base/timers.ts";
@@ -27,7 +27,12 @@ function inlineWorld(sizes?: RingSizes): World {
     const server = new RingServer(rings, kernelSide, { toProcess: () => process.wake() });
     const port = new RingPort(kernelSide.pid, rings, tcp.arena, clock, { onSubmit: () => void server.consume() });
     const process: InlineProcess = new InlineProcess({
-      port, clock, timers, trace: NO_TRACE, pid: kernelSide.pid, nextRequestId: () => 1,
+      port,
+      clock,
+      timers,
+      trace: NO_TRACE,
+      pid: kernelSide.pid,
+      nextRequestId: () => 1,
     });
     return process;
   });
@@ -107,9 +112,28 @@ it("shows in the system-call log what Go's strace shows", async () => {
     .filter((r) => r.pid === world.server.pid)
     .map((r) => (r.error ? `${r.call} ${r.error}` : r.call));
   expect(calls).toEqual([
-    "socket", "setsockopt", "bind", "listen", "epoll_create1", "getsockname", "epoll_ctl",
-    "accept4 EAGAIN", "park", "ready", "accept4", "accept4 EAGAIN", "park", "epoll_ctl", "setsockopt",
-    "read EAGAIN", "park", "ready", "read", "read EAGAIN", "park", "close",
+    "socket",
+    "setsockopt",
+    "bind",
+    "listen",
+    "epoll_create1",
+    "getsockname",
+    "epoll_ctl",
+    "accept4 EAGAIN",
+    "park",
+    "ready",
+    "accept4",
+    "accept4 EAGAIN",
+    "park",
+    "epoll_ctl",
+    "setsockopt",
+    "read EAGAIN",
+    "park",
+    "ready",
+    "read",
+    "read EAGAIN",
+    "park",
+    "close",
   ]);
   await world.close();
 });

@@ -47,7 +47,7 @@ export class StackNetwork implements Network {
     }
   }
 
-  /** A connection to `address`. Rejects with `SyscallError` (ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, EADDRNOTAVAIL …). */
+  /** A connection to `address`. Rejects with `SyscallError`: ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, EADDRNOTAVAIL … */
   async dial(address: Address, port: number): Promise<Conn> {
     const { netpoll } = this;
     const fd = await this.socket(address);

@@ -31,7 +31,7 @@ const Phase = { head: 0, handler: 1, drain: 2, linger: 3, closed: 4 } as const;
 type Phase = (typeof Phase)[keyof typeof Phase];
 
 /** Which read deadline is set. */
-const Deadline = { none: 0, idle: 1, head: 2, other: 3 } as const;
+const Deadline = { none: 0, idle: 1, head: 2, body: 3 } as const;
 type Deadline = (typeof Deadline)[keyof typeof Deadline];
 
 /** A larger buffer of its own is given up when it is empty. */
@@ -192,7 +192,9 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
     return n;
   }
 
+  /** Starts a wait of at most `afterNs` unless one of this kind has begun: a wake-up for nothing does not prolong it. */
   private setDeadline(kind: Deadline, afterNs: Ns): void {
+    if (this.deadline === kind && kind !== Deadline.none) return;
     this.deadline = kind;
     this.conn.setReadDeadline(afterNs === NEVER ? NEVER : this.core.runtime.clock.nowNs + afterNs);
   }
@@ -201,18 +203,18 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
 
   private headStep(g: Goroutine): boolean {
     for (;;) {
-      if (this.at < this.end) {
-        const event = this.parseHead();
-        if (event === ParseEvent.head) return this.beginRequest(g);
-        if (event === ParseEvent.error) return this.refuse(this.parser.refusal.status, this.parser.refusal.reason);
-      }
-      if (this.core.isClosing && this.parser.idle) return this.close();
       if (this.conn.pendingBytes > HIGH_WATER_BYTES) {
         // The client does not take its answers: it gets no further ones before it does.
         const drained = this.conn.tryDrain(g, LOW_WATER_BYTES);
         if (drained === PARKED) return false;
         if (drained < 0) return this.close();
       }
+      if (this.at < this.end) {
+        const event = this.parseHead();
+        if (event === ParseEvent.head) return this.beginRequest(g);
+        if (event === ParseEvent.error) return this.refuse(this.parser.refusal.status, this.parser.refusal.reason);
+      }
+      if (this.core.isClosing && this.parser.idle) return this.close();
       this.setHeadDeadline();
       const n = this.fill(g, this.core.scratch.length);
       if (n === PARKED) return false;
@@ -224,11 +226,8 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
 
   private setHeadDeadline(): void {
     const { timeouts } = this.core;
-    if (!this.parser.idle) {
-      if (this.deadline !== Deadline.head) this.setDeadline(Deadline.head, timeouts.headNs);
-    } else if (this.deadline !== Deadline.idle) {
-      this.setDeadline(Deadline.idle, this.requests === 0 ? timeouts.headNs : timeouts.idleNs);
-    }
+    if (!this.parser.idle) this.setDeadline(Deadline.head, timeouts.headNs);
+    else this.setDeadline(Deadline.idle, this.requests === 0 ? timeouts.headNs : timeouts.idleNs);
   }
 
   private parseHead(): ParseEvent {
@@ -345,7 +344,7 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
     if (this.isSettled) return this.endExchange(g);
     // Nothing to read for the handler: watch whether the client is still there, without reading ahead more than once.
     if (this.isBodyOver && !this.isInputOver && this.at === this.end && !this.aborted) {
-      this.setDeadline(Deadline.other, NEVER);
+      this.setDeadline(Deadline.none, NEVER);
       const n = this.fill(g, this.core.scratch.length);
       if (n === PARKED) return false;
       if (n === 0) this.isInputOver = true;
@@ -508,9 +507,10 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
         this.core.runtime.resumed?.();
         return true;
       }
-      this.setDeadline(Deadline.other, this.core.timeouts.bodyNs);
+      this.setDeadline(Deadline.body, this.core.timeouts.bodyNs);
       const got = this.fill(g, waiter.into.length);
       if (got === PARKED) return false;
+      this.deadline = Deadline.none;
       if (got <= 0) this.bodyStopped(got);
     }
   }
@@ -540,9 +540,10 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
         continue;
       }
       if (event === ParseEvent.error) return this.linger();
-      this.setDeadline(Deadline.other, this.core.timeouts.bodyNs);
+      this.setDeadline(Deadline.body, this.core.timeouts.bodyNs);
       const n = this.fill(g, this.core.scratch.length);
       if (n === PARKED) return false;
+      this.deadline = Deadline.none;
       if (n <= 0) return this.close();
     }
   }
@@ -556,7 +557,7 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
   private linger(): true {
     this.conn.closeWrite();
     this.at = this.end;
-    this.setDeadline(Deadline.other, this.core.timeouts.lingerNs);
+    this.setDeadline(Deadline.none, this.core.timeouts.lingerNs);
     this.phase = Phase.linger;
     return true;
   }

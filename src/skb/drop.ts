@@ -36,6 +36,15 @@ export class DropCounters {
     this.counts[reason]++;
   }
 
+  /** Frames by Linux name of the reason, those that occurred. */
+  rows(): Record<string, number> {
+    const rows: Record<string, number> = {};
+    for (const { id, name } of DROP_REASONS) {
+      if (id !== DropReason.none && id !== DropReason.consumed && this.counts[id] > 0) rows[name] = this.counts[id];
+    }
+    return rows;
+  }
+
   /** Frames discarded for any reason. */
   get total(): number {
     let sum = 0;

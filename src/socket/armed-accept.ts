@@ -37,7 +37,14 @@ export class ArmedAccept implements Stallable {
   private parked = false;
   private disarmed = false;
 
-  constructor(process: Process, completions: CompletionQueue, stream: InetStream, fd: number, token: number, gid: number) {
+  constructor(
+    process: Process,
+    completions: CompletionQueue,
+    stream: InetStream,
+    fd: number,
+    token: number,
+    gid: number,
+  ) {
     this.process = process;
     this.completions = completions;
     this.stream = stream;

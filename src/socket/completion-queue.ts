@@ -1,13 +1,15 @@
 /**
  * CompletionQueue: the kernel's end of the completion ring.
  *
- * When the ring is full, completions of calls wait in a list here (io_uring's CQ overflow) and armed calls stop offering;
- * the `overflow` word tells the process to ring once it has made room. Order is kept: nothing overtakes the list.
+ * When the ring is full, completions of calls wait in a list here (io_uring's CQ overflow) and armed calls stop
+ * offering; the `overflow` word tells the process to ring once it has made room. Order is kept: nothing overtakes the
+ * list.
  */
-import { Cost } from "../base/time.ts";
+
 import type { Clock } from "../base/time.ts";
+import { Cost } from "../base/time.ts";
 import type { SocketName } from "./file.ts";
-import { CQ_WORDS, Control, Cq, type SyscallRings } from "./rings.ts";
+import { Control, CQ_WORDS, Cq, type SyscallRings } from "./rings.ts";
 
 /** An armed call that found the ring full; asked again when there is room. */
 export interface Stallable {
@@ -68,7 +70,7 @@ export class CompletionQueue {
       this.words = this.rings.cq;
       this.doubles = this.rings.cqDoubles;
       this.at = (this.tail & (this.rings.sizes.completions - 1)) * CQ_WORDS;
-      this.words.fill(0, this.at, this.at + CQ_WORDS);
+      for (let i = this.at + Cq.data; i < this.at + CQ_WORDS; i++) this.words[i] = 0;
     }
     const { words, at } = this;
     words[at + Cq.token] = token;

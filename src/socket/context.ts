@@ -108,7 +108,13 @@ export interface UdpTransport {
   bind(socket: UdpEndpoint, address: Address, port: number, options: BindOptions): number;
   connect(socket: UdpEndpoint, address: Address, port: number): number;
   send(socket: UdpEndpoint, bytes: Uint8Array, at: number, len: number, to: Address | null, port: number): number;
-  receive(socket: UdpEndpoint, into: Uint8Array, at: number, len: number, from: { address: Address; port: number }): number;
+  receive(
+    socket: UdpEndpoint,
+    into: Uint8Array,
+    at: number,
+    len: number,
+    from: { address: Address; port: number },
+  ): number;
   /** The oldest datagram, left in the queue; false if there is none. */
   peek(socket: UdpEndpoint, out: DatagramRun): boolean;
   close(socket: UdpEndpoint): void;

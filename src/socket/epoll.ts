@@ -3,8 +3,8 @@
  *
  * A watched file's wait queue holds one entry per item; a wake-up puts the item on the ready list, and `wait` asks the
  * file what is true now. Level-triggered items go back to the end of the list after being reported, edge-triggered ones
- * only come back with the next wake-up, one-shot items are disabled until EPOLL_CTL_MOD, exclusive ones use up a wake-up.
- * Nesting (an epoll watched by another) is refused with EINVAL; Linux allows five levels.
+ * only come back with the next wake-up, one-shot items are disabled until EPOLL_CTL_MOD, exclusive ones use up a
+ * wake-up. Nesting (an epoll watched by another) is refused with EINVAL; Linux allows five levels.
  */
 import { Errno } from "../base/errno.ts";
 import * as k from "./constants.ts";
@@ -61,7 +61,10 @@ export class EpollItem implements FileWatch {
 
 export class EpollFile extends File {
   override readonly kind: FileKind = "epoll";
-  /** Items by fd. An fd can name another file after close and reopen, so each fd keeps a list (Linux keys by file and fd). */
+  /**
+   * Items by fd. An fd can name another file after close and reopen, so each fd keeps a list (Linux keys by file and
+   * fd).
+   */
   private readonly items = new Map<number, EpollItem[]>();
   private count = 0;
   private readyHead: EpollItem | null = null;
@@ -100,7 +103,10 @@ export class EpollFile extends File {
     }
   }
 
-  /** epoll_wait(2) without waiting: fills `out` with at most `maxEvents` ready events and returns how many (ep_send_events). */
+  /**
+   * epoll_wait(2) without waiting: fills `out` with at most `maxEvents` ready events and returns how many
+   * (ep_send_events).
+   */
   wait(out: EpollEvents, maxEvents: number): number {
     const last = this.readyTail;
     let filled = 0;
@@ -119,7 +125,9 @@ export class EpollFile extends File {
     return filled;
   }
 
-  /** @internal A watched file's readiness changed (ep_poll_callback). True if somebody who waits on this epoll was told. */
+  /**
+   * @internal A watched file's readiness changed (ep_poll_callback). True if somebody who waits on this epoll was told.
+   */
   itemWoken(item: EpollItem, key: number): boolean {
     if ((item.events & ~PRIVATE_BITS) === 0) return false;
     if (key !== 0 && (key & item.events) === 0) return false;

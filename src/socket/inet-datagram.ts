@@ -66,7 +66,10 @@ export class InetDatagram extends Socket implements SocketUpcalls {
     return result;
   }
 
-  /** sendto(2): all bytes or none. EDESTADDRREQ, EMSGSIZE, EACCES (broadcast), EINVAL (port 0), ENETUNREACH, ECONNREFUSED (once), EAGAIN. */
+  /**
+   * sendto(2): all bytes or none. EDESTADDRREQ, EMSGSIZE, EACCES (broadcast), EINVAL (port 0), ENETUNREACH,
+   * ECONNREFUSED (once), EAGAIN.
+   */
   override send(bytes: Uint8Array, at: number, len: number, flags: number, to: Address | null, port: number): number {
     if ((flags & k.MSG_OOB) !== 0) return -Errno.EOPNOTSUPP;
     if (len > MAX_PAYLOAD_BYTES) return -Errno.EMSGSIZE;
@@ -79,7 +82,9 @@ export class InetDatagram extends Socket implements SocketUpcalls {
     return this.udp.send(this.endpoint, bytes, at, len, to, port);
   }
 
-  /** recvfrom(2): bytes of one datagram; what does not fit is lost. EAGAIN, ECONNREFUSED (ICMP, connected socket, once). */
+  /**
+   * recvfrom(2): bytes of one datagram; what does not fit is lost. EAGAIN, ECONNREFUSED (ICMP, connected socket, once).
+   */
   override receive(into: Uint8Array, at: number, len: number, flags: number, from: SocketName | null): number {
     const name = from ?? this.scratchName;
     if ((flags & k.MSG_PEEK) === 0) return this.udp.receive(this.endpoint, into, at, len, name);

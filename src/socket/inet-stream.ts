@@ -205,7 +205,10 @@ export class InetStream extends Socket implements SocketUpcalls {
     }
   }
 
-  /** What a reader meets behind `offeredBytes`: 0 = end of stream, -errno, or -EAGAIN if more may come. Takes no error while bytes are offered. */
+  /**
+   * What a reader meets behind `offeredBytes`: 0 = end of stream, -errno, or -EAGAIN if more may come. Takes no error
+   * while bytes are offered.
+   */
   endBehind(offeredBytes: number): number {
     const { tcp } = this.context;
     if (tcp.readableBytes(this.tcb) > offeredBytes) return -Errno.EAGAIN;

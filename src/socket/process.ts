@@ -79,7 +79,8 @@ export class Process {
 
   /**
    * connect(2), never waiting: EINPROGRESS; then EALREADY, 0 once, EISCONN, or the reason it failed (ECONNREFUSED,
-   * ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ECONNRESET, ECONNABORTED). EBADF, ENOTSOCK, EAFNOSUPPORT, EADDRNOTAVAIL (no port left).
+   * ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ECONNRESET, ECONNABORTED). EBADF, ENOTSOCK, EAFNOSUPPORT, EADDRNOTAVAIL (no
+   * port left).
    */
   connect(fd: number, address: Address, port: number): number {
     const socket = this.socketOf(fd);
@@ -107,7 +108,10 @@ export class Process {
     return this.leaveWithName(Call.getpeername, fd, 0, 0, 0, result, out.address, out.port);
   }
 
-  /** setsockopt(2) → 0; `value2` is the second number of a struct (SO_LINGER: l_onoff, l_linger). EBADF, ENOTSOCK, ENOPROTOOPT, EINVAL. */
+  /**
+   * setsockopt(2) → 0; `value2` is the second number of a struct (SO_LINGER: l_onoff, l_linger). EBADF, ENOTSOCK,
+   * ENOPROTOOPT, EINVAL.
+   */
   setsockopt(fd: number, level: number, name: number, value: number, value2 = 0): number {
     const socket = this.socketOf(fd);
     const result = typeof socket === "number" ? socket : socket.setOption(level, name, value, value2);
@@ -134,7 +138,10 @@ export class Process {
 
   // ── bytes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** read(2) → bytes, 0 at the end. EBADF, EAGAIN, EINVAL (epoll), ENOTCONN, ECONNRESET and what else ended the connection, EIO. */
+  /**
+   * read(2) → bytes, 0 at the end. EBADF, EAGAIN, EINVAL (epoll), ENOTCONN, ECONNRESET and what else ended the
+   * connection, EIO.
+   */
   read(fd: number, into: Uint8Array, at = 0, len = into.length - at): number {
     const file = this.fds.get(fd);
     const result = file ? file.read(into, at, len) : -Errno.EBADF;
@@ -142,7 +149,10 @@ export class Process {
     return this.leave(Call.read, fd, len, 0, 0, result);
   }
 
-  /** write(2) → bytes taken. EBADF, EAGAIN, EINVAL (epoll), EPIPE, ECONNRESET (once, then EPIPE), EDESTADDRREQ, EMSGSIZE. */
+  /**
+   * write(2) → bytes taken. EBADF, EAGAIN, EINVAL (epoll), EPIPE, ECONNRESET (once, then EPIPE), EDESTADDRREQ,
+   * EMSGSIZE.
+   */
   write(fd: number, bytes: Uint8Array, at = 0, len = bytes.length - at): number {
     const file = this.fds.get(fd);
     const result = file ? file.write(bytes, at, len) : -Errno.EBADF;
@@ -164,7 +174,15 @@ export class Process {
    * sendto(2) → bytes taken. EBADF, ENOTSOCK, EAGAIN, EPIPE, ECONNRESET; datagrams: EDESTADDRREQ, EMSGSIZE, EACCES
    * (broadcast), EINVAL (port 0), EAFNOSUPPORT, ENETUNREACH, EHOSTUNREACH, ECONNREFUSED. A stream ignores the address.
    */
-  sendto(fd: number, bytes: Uint8Array, at: number, len: number, flags: number, to: Address | null, port: number): number {
+  sendto(
+    fd: number,
+    bytes: Uint8Array,
+    at: number,
+    len: number,
+    flags: number,
+    to: Address | null,
+    port: number,
+  ): number {
     const socket = this.socketOf(fd);
     const result = typeof socket === "number" ? socket : socket.send(bytes, at, len, flags, to, port);
     if (result > 0) this.context.env.clock.charge(Cost.copyByte, result);
@@ -172,7 +190,9 @@ export class Process {
     return this.leaveWithName(Call.sendto, fd, len, flags, 0, result, to, port);
   }
 
-  /** recvfrom(2) → bytes; `from` gets a datagram's sender. EBADF, ENOTSOCK, EAGAIN, ENOTCONN, ECONNRESET, ECONNREFUSED. */
+  /**
+   * recvfrom(2) → bytes; `from` gets a datagram's sender. EBADF, ENOTSOCK, EAGAIN, ENOTCONN, ECONNRESET, ECONNREFUSED.
+   */
   recvfrom(fd: number, into: Uint8Array, at: number, len: number, flags: number, from: SocketName | null): number {
     const socket = this.socketOf(fd);
     const result = typeof socket === "number" ? socket : socket.receive(into, at, len, flags, from);
@@ -205,7 +225,14 @@ export class Process {
   /** pipe2(2) → 0; `fds[0]` reads, `fds[1]` writes. EINVAL (flags), EMFILE. */
   pipe2(fds: Int32Array | [number, number], flags = 0): number {
     const result = this.doPipe(fds, flags);
-    return this.leave(Call.pipe2, -1, result === 0 ? (fds[0] as number) : -1, result === 0 ? (fds[1] as number) : -1, flags, result);
+    return this.leave(
+      Call.pipe2,
+      -1,
+      result === 0 ? (fds[0] as number) : -1,
+      result === 0 ? (fds[1] as number) : -1,
+      flags,
+      result,
+    );
   }
 
   /** open(2), reading only → fd. ENOENT, EACCES, EISDIR, ENOTDIR, ELOOP, EMFILE. */
@@ -226,7 +253,10 @@ export class Process {
     return this.leave(Call.epoll_create1, -1, flags, 0, 0, result);
   }
 
-  /** epoll_ctl(2) → 0. EBADF, EPERM (regular file), EINVAL (no epoll, itself, another epoll, exclusive misuse), EEXIST, ENOENT, ENOSPC. */
+  /**
+   * epoll_ctl(2) → 0. EBADF, EPERM (regular file), EINVAL (no epoll, itself, another epoll, exclusive misuse), EEXIST,
+   * ENOENT, ENOSPC.
+   */
   epollCtl(epfd: number, op: number, fd: number, events: number, data: number): number {
     const epoll = this.fds.get(epfd);
     const file = this.fds.get(fd);
@@ -389,4 +419,3 @@ export class Process {
     return typeof open === "number" ? open : this.fds.add(new RegularFile(this.context, path, open));
   }
 }
-

@@ -7,8 +7,8 @@
 import type { Address } from "../base/address.ts";
 import type { Clock } from "../base/time.ts";
 import { Cost } from "../base/time.ts";
-import { CQ_WORDS, Control, Cq, SQ_WORDS, Sq, type SyscallRings } from "./rings.ts";
-import type { Completion, SysOp, SyscallPort } from "./syscall-port.ts";
+import { Control, CQ_WORDS, Cq, SQ_WORDS, Sq, type SyscallRings } from "./rings.ts";
+import type { Completion, SyscallPort, SysOp } from "./syscall-port.ts";
 
 export interface RingPortOptions {
   /** Inline mode: runs the kernel's side (`() => server.consume()`) at every submission. */
@@ -220,7 +220,10 @@ export class RingPort implements SyscallPort {
   }
 }
 
-/** Below 64 bytes a loop beats the view that `set` needs; above, one small view per system call is the cheapest copy there is. */
+/**
+ * Below 64 bytes a loop beats the view that `set` needs; above, one small view per system call is the cheapest copy
+ * there is.
+ */
 function copy(from: Uint8Array, fromAt: number, len: number, to: Uint8Array, toAt: number): void {
   if (len < 64) for (let i = 0; i < len; i++) to[toAt + i] = from[fromAt + i] as number;
   else if (fromAt === 0 && len === from.length) to.set(from, toAt);

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { type FakeTcb, fakeHost } from "../../tests/support/fake-tcp.ts";
 import { Address } from "../base/address.ts";
 import { Errno } from "../base/errno.ts";
 import { Cost } from "../base/time.ts";
@@ -8,7 +9,6 @@ import { EPOLL_CTL_ADD, EPOLLIN, EPOLLOUT } from "./constants.ts";
 import { RingPort } from "./ring-port.ts";
 import { RingServer } from "./ring-server.ts";
 import { SyscallRings } from "./rings.ts";
-import { type FakeTcb, fakeHost } from "./socket-testing.ts";
 import { CompletionFlag, SysOp } from "./syscall-port.ts";
 
 interface Reaped {
@@ -51,7 +51,7 @@ function inline(trace: Tracepoints = NO_TRACE) {
 }
 
 describe("armed accept", () => {
-  it("offers a queued connection with its fd, id and names, and leaves it in the accept queue until it is taken", () => {
+  it("offers a queued connection with fd, id and names, and leaves it in the accept queue until it is taken", () => {
     const { tcp, port, reap, listener, process } = inline();
     const { fd, tcb } = listener();
     port.submit(SysOp.acceptArm, fd, 7, 5);
@@ -87,7 +87,11 @@ describe("armed accept", () => {
     tcp.arrive(tcb, 9);
     port.submit(SysOp.acceptDisarm, fd, 2, 0);
     port.submit(SysOp.acceptTake, fd, 3, 0, 4);
-    expect(reap().map((c) => [c.token, c.result])).toEqual([[1, 4], [2, 0], [3, -Errno.EAGAIN]]);
+    expect(reap().map((c) => [c.token, c.result])).toEqual([
+      [1, 4],
+      [2, 0],
+      [3, -Errno.EAGAIN],
+    ]);
     expect(tcb.acceptQueue).toHaveLength(1);
     expect(process.socket(2, 1)).toBe(4);
     port.submit(SysOp.acceptArm, fd, 4, 0);
@@ -152,7 +156,11 @@ describe("armed accept", () => {
     port.submit(SysOp.acceptArm, fd, 1, 0);
     port.submit(SysOp.acceptArm, fd, 2, 0);
     port.submit(SysOp.shutdown, fd, 3, 0, 2);
-    expect(reap().map((c) => [c.token, c.result])).toEqual([[2, -Errno.EALREADY], [1, -Errno.EINVAL], [3, 0]]);
+    expect(reap().map((c) => [c.token, c.result])).toEqual([
+      [2, -Errno.EALREADY],
+      [1, -Errno.EINVAL],
+      [3, 0],
+    ]);
   });
 });
 
@@ -165,7 +173,11 @@ describe("armed receive", () => {
     tcp.deliver(tcb, [4, 5]);
     tcp.finish(tcb);
     const offers = reap();
-    expect(offers.map((o) => [o.result, o.offset, o.more])).toEqual([[3, 0, true], [2, 3, true], [0, 0, false]]);
+    expect(offers.map((o) => [o.result, o.offset, o.more])).toEqual([
+      [3, 0, true],
+      [2, 3, true],
+      [0, 0, false],
+    ]);
     expect(tcp.readableBytes(tcb)).toBe(5);
     const into = new Uint8Array(5);
     port.copyOut(offers[0]?.address as number, 3, into, 0);
@@ -220,7 +232,10 @@ describe("armed receive", () => {
     port.submit(SysOp.receiveArm, fd, 1, 0);
     tcp.deliver(tcb, [1, 2, 3]);
     port.submit(SysOp.receiveTake, fd, 2, 0, 4);
-    expect(reap().map((c) => [c.token, c.result])).toEqual([[1, 3], [2, -Errno.EINVAL]]);
+    expect(reap().map((c) => [c.token, c.result])).toEqual([
+      [1, 3],
+      [2, -Errno.EINVAL],
+    ]);
     expect(tcp.readableBytes(tcb)).toBe(3);
   });
 
@@ -262,7 +277,11 @@ describe("armed receive", () => {
         };
         for (const s of steps) {
           if (s.do === "take") take(s.n);
-          else tcp.deliver(tcb, Array.from({ length: s.n }, () => next++ & 255));
+          else
+            tcp.deliver(
+              tcb,
+              Array.from({ length: s.n }, () => next++ & 255),
+            );
         }
         while (take(1 << 20) > 0);
         expect(read).toEqual(Array.from({ length: next }, (_, i) => i & 255));
@@ -315,7 +334,10 @@ describe("calls that complete later", () => {
     const again = port.stage(new Uint8Array(6), 0, 6);
     port.submit(SysOp.send, fd, 2, 0, again, 6);
     port.submit(SysOp.awaitWritable, fd, 3, 0);
-    expect(reap().map((c) => [c.token, c.result])).toEqual([[1, 10], [2, -Errno.EAGAIN]]);
+    expect(reap().map((c) => [c.token, c.result])).toEqual([
+      [1, 10],
+      [2, -Errno.EAGAIN],
+    ]);
     tcp.acknowledge(tcb, 8);
     expect(reap()).toMatchObject([{ token: 3, offset: 0, result: 8 }]);
   });
@@ -338,7 +360,10 @@ describe("calls that complete later", () => {
     expect(reap()).toMatchObject([{ token: 1, result: EPOLLIN, data: 77, more: false }]);
     process.epollCtl(epfd, EPOLL_CTL_ADD, process.socket(2, 1), EPOLLOUT, 78);
     port.submit(SysOp.epollWait, epfd, 2, 0, 8);
-    expect(reap().map((c) => [c.data, c.more])).toEqual([[77, true], [78, false]]);
+    expect(reap().map((c) => [c.data, c.more])).toEqual([
+      [77, true],
+      [78, false],
+    ]);
   });
 
   it("close completes what waits with EBADF and ends armed calls silently", () => {
@@ -351,7 +376,11 @@ describe("calls that complete later", () => {
     port.submit(SysOp.acceptArm, l.fd, 3, 0);
     port.submit(SysOp.close, fd, 4, 0);
     port.submit(SysOp.close, l.fd, 5, 0);
-    expect(reap().map((c) => [c.token, c.result])).toEqual([[2, -Errno.EBADF], [4, 0], [5, 0]]);
+    expect(reap().map((c) => [c.token, c.result])).toEqual([
+      [2, -Errno.EBADF],
+      [4, 0],
+      [5, 0],
+    ]);
     expect(table.counts.waitEntries).toBe(0);
     process.exit();
     expect(table.counts).toMatchObject({ files: 0, sockets: 0, waitEntries: 0, epollItems: 0 });
@@ -363,7 +392,10 @@ describe("calls that complete later", () => {
     port.submit(SysOp.acceptArm, fd, 1, 0);
     tcp.arrive(tcb, 5);
     port.submit(SysOp.exit, -1, 2, 0);
-    expect(reap().map((c) => [c.token, c.result])).toEqual([[1, 4], [2, 0]]);
+    expect(reap().map((c) => [c.token, c.result])).toEqual([
+      [1, 4],
+      [2, 0],
+    ]);
     expect(tcp.tcbs[0]?.closed).toBe(true);
     expect(table.list()).toEqual([]);
     expect(table.counts).toMatchObject({ files: 0, sockets: 0, waitEntries: 0 });

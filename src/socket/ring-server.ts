@@ -1,11 +1,12 @@
 /**
- * RingServer: the kernel's side of one process's rings. It takes submissions, runs them on the `Process`, and completes.
+ * RingServer: the kernel's side of one process's rings. It takes submissions, runs them on the `Process`, and
+ * completes.
  *
- * Armed calls and epoll. A socket has one wait queue, and everything that waits for it stands there: epoll items, as the
- * runtime's netpoller registers them (EPOLLET, so that `ss`, the fd table and strace show what Go's does), and the armed
- * calls by which data really flows. An armed call is told by the same wake-up as an epoll item, and instead of reporting
- * "readable" it posts what is readable: one crossing where epoll_wait and read are two. Both may be used on one socket;
- * they only look at its queues, and only a *take* removes anything.
+ * Armed calls and epoll. A socket has one wait queue, and everything that waits for it stands there: epoll items, as
+ * the runtime's netpoller registers them (EPOLLET, so that `ss`, the fd table and strace show what Go's does), and the
+ * armed calls by which data really flows. An armed call is told by the same wake-up as an epoll item, and instead of
+ * reporting "readable" it posts what is readable: one crossing where epoll_wait and read are two. Both may be used on
+ * one socket; they only look at its queues, and only a *take* removes anything.
  *
  * Completions of an fd that closes: a call still waiting (connect, awaitWritable, epollWait, recvfrom) completes with
  * -EBADF; armed calls end silently and their offers are withdrawn.
@@ -24,7 +25,7 @@ import { InetDatagram, newDatagramRun } from "./inet-datagram.ts";
 import { InetStream } from "./inet-stream.ts";
 import { PendingCall } from "./pending-call.ts";
 import type { Process } from "./process.ts";
-import { Control, Sq, SQ_WORDS, type SyscallRings } from "./rings.ts";
+import { Control, SQ_WORDS, Sq, type SyscallRings } from "./rings.ts";
 import { Call } from "./strace.ts";
 import { CompletionFlag, SysOp } from "./syscall-port.ts";
 
@@ -35,9 +36,9 @@ const MAX_EPOLL_EVENTS = 1024;
 
 export interface RingServerOptions {
   /**
-   * Completions are there and the process may be asleep: make it run (inline) or ring its doorbell (`rings.ringProcess`,
-   * at the end of the kernel's batch). Called once until the process has emptied the ring. It must not run the process
-   * before it returns.
+   * Completions are there and the process may be asleep: make it run (inline) or ring its doorbell
+   * (`rings.ringProcess`, at the end of the kernel's batch). Called once until the process has emptied the ring. It
+   * must not run the process before it returns.
    */
   readonly toProcess: () => void;
 }
@@ -72,8 +73,8 @@ export class RingServer {
   }
 
   /**
-   * Runs at most `budget` submissions and returns how many; fewer than `budget` means that the ring is empty, or that the
-   * process must first reap (its completion ring and as many overflowed completions are full).
+   * Runs at most `budget` submissions and returns how many; fewer than `budget` means that the ring is empty, or that
+   * the process must first reap (its completion ring and as many overflowed completions are full).
    */
   consume(budget = 256): number {
     if (this.running) return 0;

@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { type FakeTcb, fakeHost } from "../../tests/support/fake-tcp.ts";
 import { ManualClock } from "../base/time.ts";
 import { RingPort } from "./ring-port.ts";
 import { RingServer } from "./ring-server.ts";
 import { type RingSizes, SyscallRings } from "./rings.ts";
-import { fakeHost, type FakeTcb } from "./socket-testing.ts";
 import { SysOp } from "./syscall-port.ts";
 
 /** The two sides over one memory, each with views of its own, as two threads have them. */
@@ -16,7 +16,9 @@ function twoSides(sizes: RingSizes) {
   let doorbells = 0;
   let notified = 0;
   const server = new RingServer(kernelRings, process, { toProcess: () => notified++ });
-  const port = new RingPort(process.pid, processRings, host.tcp.arena, new ManualClock(1), { toKernel: () => doorbells++ });
+  const port = new RingPort(process.pid, processRings, host.tcp.arena, new ManualClock(1), {
+    toKernel: () => doorbells++,
+  });
   return { host, process, server, port, doorbells: () => doorbells, notified: () => notified };
 }
 

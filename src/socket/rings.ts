@@ -16,7 +16,20 @@ import { assert } from "../base/assert.ts";
 
 /** Words of one submission record, and their places. */
 export const SQ_WORDS = 16;
-export const Sq = { op: 0, fd: 1, token: 2, gid: 3, a: 4, b: 5, c: 6, d: 7, address: 8, port: 12, staged: 13, timeNs: 14 } as const;
+export const Sq = {
+  op: 0,
+  fd: 1,
+  token: 2,
+  gid: 3,
+  a: 4,
+  b: 5,
+  c: 6,
+  d: 7,
+  address: 8,
+  port: 12,
+  staged: 13,
+  timeNs: 14,
+} as const;
 
 /** Words of one completion record, and their places. `offset`, `arrivedNs`, `queuedNs` are doubles (two words). */
 export const CQ_WORDS = 24;
@@ -59,7 +72,9 @@ export const Control = {
   processSleeping: 8 * LINE,
   /** 1 from the first completion posted until the process has seen the ring empty: one `toProcess` per batch. */
   notified: 9 * LINE,
-  /** 1 while the kernel holds completions that found no room: ring its doorbell once there is (io_uring CQ overflow). */
+  /**
+   * 1 while the kernel holds completions that found no room: ring its doorbell once there is (io_uring CQ overflow).
+   */
   overflow: 10 * LINE,
 } as const;
 const CONTROL_WORDS = 11 * LINE;
@@ -129,7 +144,10 @@ export class SyscallRings {
     return (Atomics.load(this.control, Control.cqTail) - Atomics.load(this.control, Control.cqHead)) >>> 0;
   }
 
-  /** Rings the kernel's doorbell and wakes a kernel thread that waits on it. Drivers with another doorbell pass `toKernel`. */
+  /**
+   * Rings the kernel's doorbell and wakes a kernel thread that waits on it. Drivers with another doorbell pass
+   * `toKernel`.
+   */
   ringKernel(): void {
     Atomics.add(this.control, Control.kernelDoorbell, 1);
     Atomics.notify(this.control, Control.kernelDoorbell);

@@ -9,33 +9,89 @@ const DOMAINS: Readonly<Record<number, string>> = { 1: "AF_UNIX", 2: "AF_INET", 
 const TYPES: Readonly<Record<number, string>> = { 1: "SOCK_STREAM", 2: "SOCK_DGRAM", 3: "SOCK_RAW" };
 const PROTOCOLS: Readonly<Record<number, string>> = { 0: "IPPROTO_IP", 6: "IPPROTO_TCP", 17: "IPPROTO_UDP" };
 const HOWS: Readonly<Record<number, string>> = { 0: "SHUT_RD", 1: "SHUT_WR", 2: "SHUT_RDWR" };
-const LEVELS: Readonly<Record<number, string>> = { 0: "SOL_IP", 1: "SOL_SOCKET", 6: "SOL_TCP", 17: "SOL_UDP", 41: "SOL_IPV6" };
+const LEVELS: Readonly<Record<number, string>> = {
+  0: "SOL_IP",
+  1: "SOL_SOCKET",
+  6: "SOL_TCP",
+  17: "SOL_UDP",
+  41: "SOL_IPV6",
+};
 const CONTROLS: Readonly<Record<number, string>> = { 1: "EPOLL_CTL_ADD", 2: "EPOLL_CTL_DEL", 3: "EPOLL_CTL_MOD" };
-const COMMANDS: Readonly<Record<number, string>> = { 0: "F_DUPFD", 1: "F_GETFD", 2: "F_SETFD", 3: "F_GETFL", 4: "F_SETFL" };
+const COMMANDS: Readonly<Record<number, string>> = {
+  0: "F_DUPFD",
+  1: "F_GETFD",
+  2: "F_SETFD",
+  3: "F_GETFL",
+  4: "F_SETFL",
+};
 
 const SOCKET_OPTIONS: Readonly<Record<number, string>> = {
-  2: "SO_REUSEADDR", 3: "SO_TYPE", 4: "SO_ERROR", 6: "SO_BROADCAST", 7: "SO_SNDBUF", 8: "SO_RCVBUF", 9: "SO_KEEPALIVE",
-  13: "SO_LINGER", 15: "SO_REUSEPORT", 25: "SO_BINDTODEVICE", 30: "SO_ACCEPTCONN", 38: "SO_PROTOCOL", 39: "SO_DOMAIN",
+  2: "SO_REUSEADDR",
+  3: "SO_TYPE",
+  4: "SO_ERROR",
+  6: "SO_BROADCAST",
+  7: "SO_SNDBUF",
+  8: "SO_RCVBUF",
+  9: "SO_KEEPALIVE",
+  13: "SO_LINGER",
+  15: "SO_REUSEPORT",
+  25: "SO_BINDTODEVICE",
+  30: "SO_ACCEPTCONN",
+  38: "SO_PROTOCOL",
+  39: "SO_DOMAIN",
   62: "SO_BINDTOIFINDEX",
 };
 const TCP_OPTIONS: Readonly<Record<number, string>> = {
-  1: "TCP_NODELAY", 2: "TCP_MAXSEG", 3: "TCP_CORK", 4: "TCP_KEEPIDLE", 5: "TCP_KEEPINTVL", 6: "TCP_KEEPCNT",
-  7: "TCP_SYNCNT", 8: "TCP_LINGER2", 9: "TCP_DEFER_ACCEPT", 10: "TCP_WINDOW_CLAMP", 11: "TCP_INFO", 12: "TCP_QUICKACK",
-  13: "TCP_CONGESTION", 18: "TCP_USER_TIMEOUT", 25: "TCP_NOTSENT_LOWAT",
+  1: "TCP_NODELAY",
+  2: "TCP_MAXSEG",
+  3: "TCP_CORK",
+  4: "TCP_KEEPIDLE",
+  5: "TCP_KEEPINTVL",
+  6: "TCP_KEEPCNT",
+  7: "TCP_SYNCNT",
+  8: "TCP_LINGER2",
+  9: "TCP_DEFER_ACCEPT",
+  10: "TCP_WINDOW_CLAMP",
+  11: "TCP_INFO",
+  12: "TCP_QUICKACK",
+  13: "TCP_CONGESTION",
+  18: "TCP_USER_TIMEOUT",
+  25: "TCP_NOTSENT_LOWAT",
 };
 
 /** Bits and their names, in the order strace prints them. */
 type Flags = readonly (readonly [number, string])[];
-const TYPE_FLAGS: Flags = [[k.SOCK_CLOEXEC, "SOCK_CLOEXEC"], [k.SOCK_NONBLOCK, "SOCK_NONBLOCK"]];
-const OPEN_FLAGS: Flags = [[1, "O_WRONLY"], [2, "O_RDWR"], [k.O_NONBLOCK, "O_NONBLOCK"], [k.O_CLOEXEC, "O_CLOEXEC"]];
+const TYPE_FLAGS: Flags = [
+  [k.SOCK_CLOEXEC, "SOCK_CLOEXEC"],
+  [k.SOCK_NONBLOCK, "SOCK_NONBLOCK"],
+];
+const OPEN_FLAGS: Flags = [
+  [1, "O_WRONLY"],
+  [2, "O_RDWR"],
+  [k.O_NONBLOCK, "O_NONBLOCK"],
+  [k.O_CLOEXEC, "O_CLOEXEC"],
+];
 const MESSAGE_FLAGS: Flags = [
-  [k.MSG_OOB, "MSG_OOB"], [k.MSG_PEEK, "MSG_PEEK"], [k.MSG_TRUNC, "MSG_TRUNC"], [k.MSG_DONTWAIT, "MSG_DONTWAIT"],
-  [k.MSG_WAITALL, "MSG_WAITALL"], [k.MSG_NOSIGNAL, "MSG_NOSIGNAL"], [k.MSG_MORE, "MSG_MORE"],
+  [k.MSG_OOB, "MSG_OOB"],
+  [k.MSG_PEEK, "MSG_PEEK"],
+  [k.MSG_TRUNC, "MSG_TRUNC"],
+  [k.MSG_DONTWAIT, "MSG_DONTWAIT"],
+  [k.MSG_WAITALL, "MSG_WAITALL"],
+  [k.MSG_NOSIGNAL, "MSG_NOSIGNAL"],
+  [k.MSG_MORE, "MSG_MORE"],
 ];
 const EPOLL_FLAGS: Flags = [
-  [k.EPOLLIN, "EPOLLIN"], [k.EPOLLPRI, "EPOLLPRI"], [k.EPOLLOUT, "EPOLLOUT"], [k.EPOLLERR, "EPOLLERR"],
-  [k.EPOLLHUP, "EPOLLHUP"], [k.EPOLLRDNORM, "EPOLLRDNORM"], [k.EPOLLWRNORM, "EPOLLWRNORM"], [k.EPOLLRDHUP, "EPOLLRDHUP"],
-  [k.EPOLLEXCLUSIVE, "EPOLLEXCLUSIVE"], [k.EPOLLWAKEUP, "EPOLLWAKEUP"], [k.EPOLLONESHOT, "EPOLLONESHOT"],
+  [k.EPOLLIN, "EPOLLIN"],
+  [k.EPOLLPRI, "EPOLLPRI"],
+  [k.EPOLLOUT, "EPOLLOUT"],
+  [k.EPOLLERR, "EPOLLERR"],
+  [k.EPOLLHUP, "EPOLLHUP"],
+  [k.EPOLLRDNORM, "EPOLLRDNORM"],
+  [k.EPOLLWRNORM, "EPOLLWRNORM"],
+  [k.EPOLLRDHUP, "EPOLLRDHUP"],
+  [k.EPOLLEXCLUSIVE, "EPOLLEXCLUSIVE"],
+  [k.EPOLLWAKEUP, "EPOLLWAKEUP"],
+  [k.EPOLLONESHOT, "EPOLLONESHOT"],
   [k.EPOLLET, "EPOLLET"],
 ];
 
@@ -57,7 +113,10 @@ function formatResult(result: number): string {
 
 /** The text between the parentheses. */
 function formatArguments(record: SyscallRecord): string {
-  const { fd, args: [a, b, c] } = record;
+  const {
+    fd,
+    args: [a, b, c],
+  } = record;
   const name = record.address === undefined ? "…" : formatName(record.address, record.port ?? 0);
   switch (record.call) {
     case "socket":

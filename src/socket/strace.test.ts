@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
+import { type FakeTcb, fakeHost } from "../../tests/support/fake-tcp.ts";
 import { Address } from "../base/address.ts";
 import * as k from "./constants.ts";
 import { RingPort } from "./ring-port.ts";
 import { RingServer } from "./ring-server.ts";
 import { SyscallRings } from "./rings.ts";
-import { type FakeTcb, fakeHost } from "./socket-testing.ts";
-import { formatSyscall } from "./strace-format.ts";
 import { SyscallLog } from "./strace.ts";
+import { formatSyscall } from "./strace-format.ts";
 import { SysOp } from "./syscall-port.ts";
 
 describe("system-call log", () => {
@@ -28,11 +28,12 @@ describe("system-call log", () => {
     port.reap();
     clock.nowNs = 12_500_020_000;
     port.submit(SysOp.acceptTake, fd, 2, 5, port.completion.result);
+    const peer = '{sa_family=AF_INET, sin_port=htons(40000), sin_addr="10.0.0.9"}';
     expect(table.log.records().map(formatSyscall)).toEqual([
       "12.003417 [pid 2 g5] accept4(3, …, SOCK_NONBLOCK) = -1 EAGAIN (Resource temporarily unavailable)",
       "12.003417 [pid 2 g5] park fd 3",
       "12.500000 [pid 2 g5] ready fd 3",
-      '12.500020 [pid 2 g5] accept4(3, {sa_family=AF_INET, sin_port=htons(40000), sin_addr="10.0.0.9"}, SOCK_NONBLOCK) = 4',
+      `12.500020 [pid 2 g5] accept4(3, ${peer}, SOCK_NONBLOCK) = 4`,
       "12.500020 [pid 2 g5] accept4(3, …, SOCK_NONBLOCK) = -1 EAGAIN (Resource temporarily unavailable)",
       "12.500020 [pid 2 g5] park fd 3",
     ]);
@@ -51,7 +52,10 @@ describe("system-call log", () => {
     process.fcntl(fd, k.F_GETFL);
     process.shutdown(fd, k.SHUT_WR);
     process.close(77);
-    const lines = table.log.records().map(formatSyscall).map((line) => line.replace(/^1\.000000 \[pid 1\] /, ""));
+    const lines = table.log
+      .records()
+      .map(formatSyscall)
+      .map((line) => line.replace(/^1\.000000 \[pid 1\] /, ""));
     expect(lines).toEqual([
       "socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC|SOCK_NONBLOCK, IPPROTO_IP) = 3",
       "setsockopt(3, SOL_SOCKET, SO_REUSEADDR, [1], 4) = 0",

@@ -1,8 +1,8 @@
 /**
  * The system-call log of one host: the last calls of all its processes, in numbers, bounded.
  *
- * Nothing is formatted until somebody asks. An armed call that finds nothing shows as the call with EAGAIN and a `park`,
- * then `ready`, then the call with its result: what a Go program under strace looks like.
+ * Nothing is formatted until somebody asks. An armed call that finds nothing shows as the call with EAGAIN and a
+ * `park`, then `ready`, then the call with its result: what a Go program under strace looks like.
  */
 import { Address } from "../base/address.ts";
 import { errnoName } from "../base/errno.ts";
@@ -10,9 +10,32 @@ import type { Ns } from "../base/time.ts";
 
 /** Calls by number. `park` and `ready` are not system calls but what the runtime's goroutine does around them. */
 export const CALL_NAMES = [
-  "none", "socket", "bind", "listen", "accept4", "connect", "read", "write", "sendto", "recvfrom", "shutdown", "close",
-  "setsockopt", "getsockopt", "getsockname", "getpeername", "fcntl", "dup", "pipe2", "epoll_create1", "epoll_ctl",
-  "epoll_wait", "openat", "exit_group", "park", "ready",
+  "none",
+  "socket",
+  "bind",
+  "listen",
+  "accept4",
+  "connect",
+  "read",
+  "write",
+  "sendto",
+  "recvfrom",
+  "shutdown",
+  "close",
+  "setsockopt",
+  "getsockopt",
+  "getsockname",
+  "getpeername",
+  "fcntl",
+  "dup",
+  "pipe2",
+  "epoll_create1",
+  "epoll_ctl",
+  "epoll_wait",
+  "openat",
+  "exit_group",
+  "park",
+  "ready",
 ] as const;
 export type CallName = (typeof CALL_NAMES)[number];
 
@@ -23,7 +46,19 @@ export const Call = Object.freeze(Object.fromEntries(CALL_NAMES.map((name, i) =>
 
 /** Words of one record. */
 const WORDS = 14;
-const At = { pid: 0, gid: 1, call: 2, fd: 3, a: 4, b: 5, c: 6, result: 7, address: 8, port: 12, hasAddress: 13 } as const;
+const At = {
+  pid: 0,
+  gid: 1,
+  call: 2,
+  fd: 3,
+  a: 4,
+  b: 5,
+  c: 6,
+  result: 7,
+  address: 8,
+  port: 12,
+  hasAddress: 13,
+} as const;
 
 /** One call, for `strace --json`. */
 export interface SyscallRecord {
@@ -62,7 +97,17 @@ export class SyscallLog {
   }
 
   /** Logs one call: arguments and result as numbers. */
-  add(timeNs: Ns, pid: number, gid: number, call: number, fd: number, a: number, b: number, c: number, result: number): void {
+  add(
+    timeNs: Ns,
+    pid: number,
+    gid: number,
+    call: number,
+    fd: number,
+    a: number,
+    b: number,
+    c: number,
+    result: number,
+  ): void {
     if (!this.enabled) return;
     const slot = this.total++ % this.capacity;
     const at = slot * WORDS;

@@ -23,19 +23,27 @@ export const SysOp = {
   bind: 2,
   /** listen(fd, a = backlog) → 0 */
   listen: 3,
-  /** Arms accept on a listener: an offer for each queued connection. Offer: result = the fd it will get, fields below. */
+  /**
+   * Arms accept on a listener: an offer for each queued connection. Offer: result = the fd it will get, fields below.
+   */
   acceptArm: 4,
   /** accept4: takes the offered connection `a` = its offered fd. No completion on success. */
   acceptTake: 5,
   /** Disarms accept on fd (accept paused). Offers not taken are withdrawn: taking them fails with -EAGAIN. → 0 */
   acceptDisarm: 6,
-  /** connect(fd, address, port) → 0 when established, or the reason it failed. */
+  /**
+   * connect(fd, address, port) → 0 when established (`data`, `offset` and both names as for accept), or the reason it
+   * failed.
+   */
   connect: 7,
   /** Arms receive: an offer for each run of bytes, then result 0 at end of file, or -errno. */
   receiveArm: 8,
   /** read: `a` bytes of the oldest offer are copied out. No completion on success. */
   receiveTake: 9,
-  /** write(fd, staging bytes at a, length b, c = MSG_* flags) → bytes accepted (may be fewer), or -EAGAIN when none were. */
+  /**
+   * write(fd, staging bytes at a, length b, c = MSG_* flags) → bytes accepted (may be fewer), or -EAGAIN when none
+   * were.
+   */
   send: 10,
   /** Asks for one completion when the send queue has room again (EPOLLOUT) → free bytes. */
   awaitWritable: 11,
@@ -59,7 +67,10 @@ export const SysOp = {
   epollWait: 20,
   /** sendto(fd, staging a, length b, c = flags, address, port) → bytes */
   sendto: 21,
-  /** recvfrom(fd, a = flags): completes when a datagram is there: result = bytes, offered like received bytes, with the sender's address. */
+  /**
+   * recvfrom(fd, a = flags): completes when a datagram is there: result = bytes, offered like received bytes, with the
+   * sender's address.
+   */
   recvfrom: 22,
   /** _exit: closes every fd of the process → 0 */
   exit: 23,
@@ -87,7 +98,10 @@ export interface Completion {
   address: number;
   /** Receive: stream offset of the first offered byte. Accept: bytes the send queue can take at once. */
   offset: number;
-  /** Accept: arrival of the first SYN. Receive: arrival from the wire of the frame with the first offered byte. In ns, 0 = unknown. */
+  /**
+   * Accept: arrival of the first SYN. Receive: arrival from the wire of the frame with the first offered byte. In ns, 0
+   * = unknown.
+   */
   arrivedNs: number;
   /** Accept: entry into the accept queue. Receive: when that byte was in order in the receive queue. */
   queuedNs: number;
@@ -108,7 +122,17 @@ export interface SyscallPort {
    */
   submit(op: SysOp, fd: number, token: number, gid: number, a?: number, b?: number, c?: number, d?: number): boolean;
   /** The same with an address and port (bind, connect, sendto). */
-  submitWithAddress(op: SysOp, fd: number, token: number, gid: number, address: Address, port: number, a?: number, b?: number, c?: number): boolean;
+  submitWithAddress(
+    op: SysOp,
+    fd: number,
+    token: number,
+    gid: number,
+    address: Address,
+    port: number,
+    a?: number,
+    b?: number,
+    c?: number,
+  ): boolean;
   /**
    * Copies `len` bytes into the staging area shared with the kernel (copy_from_user) for a `send` that must be the next
    * submission; returns their offset, or -1 when there is no room until the kernel has consumed earlier ones.

@@ -82,7 +82,10 @@ export class WaitQueue {
     this.counts.waitEntries--;
   }
 
-  /** Tells the entries: all ordinary ones, and exclusive ones until `exclusives` of them accepted (Linux __wake_up_common). */
+  /**
+   * Tells the entries: all ordinary ones, and exclusive ones until `exclusives` of them accepted (Linux
+   * __wake_up_common).
+   */
   wake(key: number, exclusives = 1): void {
     const outer = this.cursor;
     let left = exclusives;

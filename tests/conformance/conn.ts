@@ -28,7 +28,11 @@ export interface ConnConformanceOptions {
 
 const PORT = 3000;
 
-export function connConformance(name: string, factory: () => ConnWorld | Promise<ConnWorld>, options: ConnConformanceOptions = {}): void {
+export function connConformance(
+  name: string,
+  factory: () => ConnWorld | Promise<ConnWorld>,
+  options: ConnConformanceOptions = {},
+): void {
   describe(`Conn conformance: ${name}`, () => {
     let world: ConnWorld;
 
@@ -100,7 +104,8 @@ export function connConformance(name: string, factory: () => ConnWorld | Promise
         await sending;
         expect(received.length).toBe(body.length);
         expect(Buffer.compare(received, body)).toBe(0);
-      }));
+      }),
+    );
 
     it("a refused connection rejects with ECONNREFUSED", () =>
       world.run(async () => {
@@ -132,7 +137,8 @@ export function connConformance(name: string, factory: () => ConnWorld | Promise
         const reading = inside.read(new Uint8Array(1));
         outside.abort();
         await expect(reading).rejects.toMatchObject({ code: "ECONNRESET", syscall: "read" });
-      }));
+      }),
+    );
 
     it("steps: a goroutine that would block parks and runs again", () =>
       world.run(async () => {

@@ -44,7 +44,11 @@ suite("a kernel thread and its processes", () => {
     const kernel = await modules.KernelHandle.start({ factory: modules.factory });
     ends.push(() => kernel.stop());
     const server = await modules.ProcessHandle.start({
-      kernel, host: "host", name: "server", module: modules.echo, options: { port: PORT },
+      kernel,
+      host: "host",
+      name: "server",
+      module: modules.echo,
+      options: { port: PORT },
     });
     ends.push(() => server.stop());
     const client = await modules.MainProcess.start({ kernel, host: "host", name: "client" });
@@ -65,7 +69,9 @@ suite("a kernel thread and its processes", () => {
     const { kernel } = await start();
     expect(await kernel.control("ping", { n: 1 })).toEqual({ pong: { n: 1 } });
     await expect(kernel.control("nonsense")).rejects.toMatchObject({
-      name: "ControlError", error: 'no such method "nonsense"', next: "ask ping",
+      name: "ControlError",
+      error: 'no such method "nonsense"',
+      next: "ask ping",
     });
     const error = (await kernel.control("bug").catch((e: unknown) => e)) as Error;
     expect(error.message).toBe("a bug in control");
@@ -160,7 +166,7 @@ suite("a kernel thread and its processes", () => {
     const forward = await Forward.start({ runtime: client.runtime, address: LOOPBACK, port: PORT, hostPort: 0 });
     ends.push(() => forward.close());
     const socket = connect(forward.hostPort, "127.0.0.1");
-    const block = Buffer.alloc(1 << 20, (i: number) => i);
+    const block = Buffer.alloc(1 << 20);
     for (let i = 0; i < block.length; i++) block[i] = (i * 7 + (i >> 8)) & 255;
     const sending = (async () => {
       for (let i = 0; i < 64; i++) if (!socket.write(block)) await once(socket, "drain");

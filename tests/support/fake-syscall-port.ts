@@ -2,7 +2,7 @@
  * A `SyscallPort` whose kernel is the test: it records what is submitted and completes what it is told to.
  */
 import { Address } from "../../src/base/address.ts";
-import { type Completion, CompletionFlag, SysOp, type SyscallPort } from "../../src/socket/syscall-port.ts";
+import { type Completion, CompletionFlag, type SyscallPort, SysOp } from "../../src/socket/syscall-port.ts";
 
 export interface Submitted {
   readonly op: SysOp;
@@ -33,8 +33,19 @@ const OP_NAMES = new Map<number, string>(Object.entries(SysOp).map(([name, op]) 
 export class FakeSyscallPort implements SyscallPort {
   readonly pid: number;
   readonly completion: Completion = {
-    token: 0, result: 0, flags: 0, fd: 0, data: 0, address: 0, offset: 0, arrivedNs: 0, queuedNs: 0,
-    peerWords: new Int32Array(4), peerPort: 0, localWords: new Int32Array(4), localPort: 0,
+    token: 0,
+    result: 0,
+    flags: 0,
+    fd: 0,
+    data: 0,
+    address: 0,
+    offset: 0,
+    arrivedNs: 0,
+    queuedNs: 0,
+    peerWords: new Int32Array(4),
+    peerPort: 0,
+    localWords: new Int32Array(4),
+    localPort: 0,
   };
   /** Everything submitted so far, oldest first. */
   readonly submitted: Submitted[] = [];
@@ -56,10 +67,29 @@ export class FakeSyscallPort implements SyscallPort {
   }
 
   submit(op: SysOp, fd: number, token: number, gid: number, a = 0, b = 0, c = 0, d = 0): boolean {
-    return this.accept({ op, name: OP_NAMES.get(op) ?? "?", fd, token, gid, args: [a, b, c, d], address: "", port: -1 });
+    return this.accept({
+      op,
+      name: OP_NAMES.get(op) ?? "?",
+      fd,
+      token,
+      gid,
+      args: [a, b, c, d],
+      address: "",
+      port: -1,
+    });
   }
 
-  submitWithAddress(op: SysOp, fd: number, token: number, gid: number, address: Address, port: number, a = 0, b = 0, c = 0): boolean {
+  submitWithAddress(
+    op: SysOp,
+    fd: number,
+    token: number,
+    gid: number,
+    address: Address,
+    port: number,
+    a = 0,
+    b = 0,
+    c = 0,
+  ): boolean {
     const name = OP_NAMES.get(op) ?? "?";
     return this.accept({ op, name, fd, token, gid, args: [a, b, c, 0], address: address.toString(), port });
   }

@@ -38,7 +38,8 @@ export function createKernelMachine(_options: unknown, { clock, wake }: KernelCo
       if (method === "ping") return { pong: params };
       if (method === "processes") return table.list().map((p) => ({ pid: p.pid, name: p.name, fds: p.fds.size }));
       if (method === "bug") throw new Error("a bug in control");
-      throw { error: `no such method "${method}"`, why: "the test kernel knows ping", next: "ask ping" };
+      const failure = { error: `no such method "${method}"`, why: "the test kernel knows ping", next: "ask ping" };
+      throw Object.assign(new Error(failure.error), failure);
     },
     attachProcess(_host, name, buffer) {
       const rings = new SyscallRings(undefined, buffer);
@@ -61,7 +62,12 @@ export function createKernelMachine(_options: unknown, { clock, wake }: KernelCo
       const port = new RingPort(kernelSide.pid, rings, tcp.arena, clock, { onSubmit: submit });
       let requests = 0;
       const process: InlineProcess = new InlineProcess({
-        port, clock, timers, trace: NO_TRACE, pid: kernelSide.pid, nextRequestId: () => ++requests,
+        port,
+        clock,
+        timers,
+        trace: NO_TRACE,
+        pid: kernelSide.pid,
+        nextRequestId: () => ++requests,
         wakeDriver: wake,
         burn: (durationNs) => {
           const untilNs = clock.nowNs + durationNs;
@@ -77,4 +83,3 @@ export function createKernelMachine(_options: unknown, { clock, wake }: KernelCo
     },
   };
 }
-

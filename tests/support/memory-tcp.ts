@@ -1,14 +1,21 @@
 /**
  * A transport of one host without a network: what one connection sends is in the other's receive queue at once.
  *
- * It lets the socket floor, the runtime and the drivers be tested, and their crossings be measured, without TCP. Upcalls
- * of connects come from `advance`, as from softirq.
+ * It lets the socket floor, the runtime and the drivers be tested, and their crossings be measured, without TCP.
+ * Upcalls of connects come from `advance`, as from softirq.
  */
 import { Address } from "../../src/base/address.ts";
 import { Errno } from "../../src/base/errno.ts";
 import type { Clock } from "../../src/base/time.ts";
 import type { TcpConnection, TcpTransport } from "../../src/socket/context.ts";
-import { type BindOptions, NO_UPCALLS, type ReceivedRun, type SocketRow, type SocketUpcalls, TcpState } from "../../src/transport/port.ts";
+import {
+  type BindOptions,
+  NO_UPCALLS,
+  type ReceivedRun,
+  type SocketRow,
+  type SocketUpcalls,
+  TcpState,
+} from "../../src/transport/port.ts";
 
 const QUEUE_BYTES = 65536;
 const LOOPBACK = Address.v4(0x7f000001);

@@ -35,6 +35,7 @@ function onHead(join: Join, connection: ConnectionFacts, requestId: number, lo: 
   connection.latest = request;
   connection.requests.push(request);
   join.requests.set(requestId, request);
+  if (connection.closedNs !== NEVER) join.end(request, connection.closedNs); // the process read on after a reset
 }
 
 function onResponse(join: Join, request: RequestFacts | undefined, lo: number, hi: number, atNs: Ns): void {

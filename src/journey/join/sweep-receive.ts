@@ -62,7 +62,7 @@ export function sweepBody(line: SegmentLine, steps: readonly Step[], from: numbe
 function sweepStep(line: SegmentLine, step: Step, context: ReceiveContext, leading: boolean, first: boolean): void {
   line.until(Math.min(step.missedNs, step.arrivedNs), "client", "client");
   line.until(step.arrivedNs, "retransmission", "retransmission");
-  if (line.done) return;
+  if (step.arrivedNs > line.limitNs) return;
   if (leading) {
     line.pass(step.polledNs, "rx-ring", "irq");
     line.pass(step.inOrder ? step.deliveredNs : step.processedNs, "softirq");
@@ -71,7 +71,7 @@ function sweepStep(line: SegmentLine, step: Step, context: ReceiveContext, leadi
     line.until(step.inOrder ? step.deliveredNs : step.processedNs, "softirq");
   }
   line.until(step.deliveredNs, "reassembly", "reassembly");
-  if (line.done && step.deliveredNs === NEVER) return;
+  if (step.deliveredNs > line.limitNs) return;
   if (first) sweepAccept(line, step, context);
   sweepUnread(line, step, context, leading);
   if (leading) line.pass(step.readEndNs, "copy");

@@ -1,7 +1,6 @@
 /**
  * How connections end: close, shutdown, abort, reset received, time-out (Linux __tcp_close, tcp_done, tcp_reset).
  */
-import { DropReason } from "../../base/drop-reasons.ts";
 import { Errno } from "../../base/errno.ts";
 import { MibId } from "../../base/mib.ts";
 import { SECOND, type Ns } from "../../base/time.ts";
@@ -9,8 +8,8 @@ import { Ending } from "../../base/tracepoints.ts";
 import { NO_UPCALLS, TcpState } from "../port.ts";
 import { TIME_WAIT_NS } from "./constants.ts";
 import type { TcpContext } from "./context.ts";
-import { stopListening } from "./listener-stop.ts";
-import { pushPending, stopXmitTimer } from "./output.ts";
+import { stopListening } from "./listener.ts";
+import { pushPending } from "./output.ts";
 import { sendActiveReset } from "./segment.ts";
 import { Nagle, Shutdown, type Tcb } from "./tcb.ts";
 import { enterTimeWait } from "./time-wait.ts";
@@ -64,7 +63,6 @@ export function shutdown(tcp: TcpContext, tcb: Tcb, how: number): number {
   }
   tcb.shutdown |= how + 1;
   if ((tcb.shutdown & Shutdown.send) !== 0 && how !== 0) {
-    tcp.setState(tcb, tcb.state);
     if (startFin(tcp, tcb)) sendFin(tcp, tcb);
   }
   tcb.upcalls.stateChanged();

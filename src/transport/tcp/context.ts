@@ -13,6 +13,7 @@ import { Timer } from "../../base/timers.ts";
 import { Point, type Ending } from "../../base/tracepoints.ts";
 import type { IpLayer, OutputOptions } from "../../network/port.ts";
 import type { HostEnv } from "../../skb/host-env.ts";
+import type { SkBuff } from "../../skb/skb.ts";
 import { TcpState } from "../port.ts";
 import { AckOutcome } from "./ack-outcome.ts";
 import type { CongestionControl } from "./congestion/congestion-control.ts";
@@ -36,6 +37,9 @@ export interface TcpHooks {
   delackTimeout(tcb: Tcb): void;
   keepaliveTimeout(tcb: Tcb): void;
   synAckTimeout(request: RequestSock): void;
+  /** The segment that completed the handshake of `child` goes on as its first. *Takes* the skb. */
+  childSegment(child: Tcb, skb: SkBuff, segment: Segment): void;
+  startKeepalive(tcb: Tcb): void;
 }
 
 /** How segments leave unless a socket asks otherwise: path MTU discovery on. */
@@ -54,6 +58,9 @@ export class TcpContext {
   /** The segment being processed, and what its acknowledgement did. */
   readonly segment = new Segment();
   readonly ackOutcome = new AckOutcome();
+  /** Scratch for `Label.tuple`. */
+  readonly tupleBytes = new Uint8Array(36);
+  readonly tupleView = new DataView(this.tupleBytes.buffer);
   readonly hooks: TcpHooks;
   /** All endpoints that are not in the connection table nor listening: bound or fresh sockets, for `rows()`. */
   readonly endpoints = new Set<Tcb>();

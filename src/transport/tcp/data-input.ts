@@ -123,8 +123,7 @@ function queueOutOfOrder(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segmen
   }
   onDataReceived(tcp, tcb, skb, segment.headerLen, segment.flags);
   tcp.count(MibId.TcpExtTCPOFOQueue);
-  skb.seqEnd = (segment.seq + segment.payloadLen) >>> 0;
-  // A FIN out of order is remembered beside its payload; the queue itself counts bytes only.
+  // A FIN out of order is remembered beside its payload; it counts in seqEnd.
   skb.scratch = (segment.flags & Flag.fin) !== 0 ? Flag.fin : 0;
   tcb.reassembly.insert(skb, tcp.env.drops, tcp.env.mib);
 }

@@ -36,6 +36,16 @@ export class IsnGenerator {
     return this.hash(local, remote, (localPort << 16) | remotePort, purpose);
   }
 
+  /** Keyed hash of four words as they stand in a packet. */
+  words(a: number, b: number, c: number, purpose: number): number {
+    const m = this.message;
+    m[0] = a;
+    m[1] = b;
+    m[2] = c;
+    m[3] = purpose;
+    return this.sip.words(m, 4);
+  }
+
   private hash(local: Address, remote: Address, ports: number, purpose: number): number {
     const m = this.message;
     m[0] = local.w0;

@@ -52,8 +52,8 @@ export class Reassembly {
   }
 
   /**
-   * Takes a segment in. *Takes* the skb, whose `seq`/`seqEnd` are its payload's sequence range and whose data is the
-   * payload. Returns true if it (or part of it) was kept.
+   * Takes a segment in. *Takes* the skb, whose `seq`/`seqEnd` are its sequence range and whose data is its payload;
+   * `scratch` is not 0 if the range ends with a FIN. Returns true if it (or part of it) was kept.
    */
   insert(skb: SkBuff, drops: DropCounters, mib: Mib): boolean {
     let before: SkBuff | null = null;
@@ -126,8 +126,9 @@ export class Reassembly {
   private absorbFollowers(skb: SkBuff, drops: DropCounters, mib: Mib): void {
     for (let next = skb.next; next !== null && seqLt(next.seq, skb.seqEnd); next = skb.next) {
       if (seqGt(next.seqEnd, skb.seqEnd)) {
-        skb.trim(seqDiff(next.seq, skb.seq));
+        skb.trim(Math.min(skb.len, seqDiff(next.seq, skb.seq)));
         skb.seqEnd = next.seq;
+        skb.scratch = 0;
         return;
       }
       skb.next = next.next;

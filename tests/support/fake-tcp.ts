@@ -1,16 +1,17 @@
 /**
  * A small fake of `Tcp` for tests of this floor: connections are made, fed, finished and reset by the test.
  *
- * It keeps the promises of the brief (offers leave bytes in place, upcalls come after the state changed) and nothing more.
+ * It keeps the promises of the brief (offers leave bytes in place, upcalls come after the state changed) and nothing
+ * more.
  */
-import { Address, ANY_V4 } from "../base/address.ts";
-import { Errno } from "../base/errno.ts";
-import { ManualClock } from "../base/time.ts";
-import { NO_TRACE, type Tracepoints } from "../base/tracepoints.ts";
-import type { BindOptions, ReceivedRun, SocketRow, SocketUpcalls } from "../transport/port.ts";
-import { NO_UPCALLS, TcpState } from "../transport/port.ts";
-import type { SocketEnv, TcpConnection, TcpTransport } from "./context.ts";
-import { ProcessTable, type ProcessTableOptions } from "./process-table.ts";
+import { Address, ANY_V4 } from "../../src/base/address.ts";
+import { Errno } from "../../src/base/errno.ts";
+import { ManualClock } from "../../src/base/time.ts";
+import { NO_TRACE, type Tracepoints } from "../../src/base/tracepoints.ts";
+import type { SocketEnv, TcpConnection, TcpTransport } from "../../src/socket/context.ts";
+import { ProcessTable, type ProcessTableOptions } from "../../src/socket/process-table.ts";
+import type { BindOptions, ReceivedRun, SocketRow, SocketUpcalls } from "../../src/transport/port.ts";
+import { NO_UPCALLS, TcpState } from "../../src/transport/port.ts";
 
 export class FakeTcb implements TcpConnection {
   readonly connId: number;
@@ -70,7 +71,9 @@ export class FakeTcp implements TcpTransport {
 
   bind(tcb: FakeTcb, address: Address, port: number, options: BindOptions): number {
     if (address.equals(Address.v4(0x09090909))) return -Errno.EADDRNOTAVAIL;
-    const inUse = this.tcbs.some((t) => !t.closed && t !== tcb && t.localPort === port && t.acceptQueue !== tcb.acceptQueue);
+    const inUse = this.tcbs.some(
+      (t) => !t.closed && t !== tcb && t.localPort === port && t.acceptQueue !== tcb.acceptQueue,
+    );
     if (port !== 0 && inUse && !options.reusePort) return -Errno.EADDRINUSE;
     tcb.localAddress = address;
     tcb.localPort = port === 0 ? this.nextPort++ : port;

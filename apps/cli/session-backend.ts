@@ -1,0 +1,146 @@
+/** The control plane's `Backend` over a running session. */
+import { DROP_REASONS } from "../../src/base/drop-reasons.ts";
+import { STAGES } from "../../src/base/stages.ts";
+import { ControlError } from "../../src/host/kernel-machine.ts";
+import { prometheusText } from "../../src/journey/exports/prometheus.ts";
+import type { Journey } from "../../src/journey/journey.ts";
+import type { SocketRow } from "../../src/transport/port.ts";
+import * as backend from "./backend.ts";
+import type { Session } from "./session.ts";
+import { VERSION } from "./version.ts";
+
+/** How often a capture is fetched from the kernel. */
+const CAPTURE_INTERVAL_MS = 100;
+
+export class SessionBackend implements backend.Backend {
+  private readonly session: Session;
+
+  constructor(session: Session) {
+    this.session = session;
+  }
+
+  info(): backend.Info {
+    const { session } = this;
+    return {
+      version: VERSION,
+      originUnixNs: String(session.options.originUnixNs),
+      node: process.version,
+      mode: session.mode,
+      truth: "user-space",
+      site: `http://127.0.0.1:${session.hostPort}/`,
+      hosts: backend.HOSTS,
+      acceptPaused: session.acceptPaused,
+    };
+  }
+
+  journeys(query: backend.JourneyQuery): readonly Journey[] {
+    this.session.drain();
+    const { limit, outcome, slowerNs, stage } = query;
+    return this.session.collector.list({
+      limit,
+      ...(outcome === undefined ? {} : { outcome }),
+      ...(slowerNs === undefined ? {} : { slowerNs }),
+      ...(stage === undefined ? {} : { stage }),
+    });
+  }
+
+  journey(id: number): Journey | null {
+    this.session.drain();
+    return this.session.collector.byId(id) ?? null;
+  }
+
+  subscribe(listener: (journey: Journey) => void): backend.Stop {
+    return this.session.collector.subscribe(listener);
+  }
+
+  sockets(host: backend.HostName): Promise<readonly SocketRow[]> {
+    return this.ask("sockets", { host });
+  }
+
+  counters(host: backend.HostName): Promise<Readonly<Record<string, number>>> {
+    return this.ask("counters", { host });
+  }
+
+  links(host: backend.HostName): Promise<readonly backend.LinkRow[]> {
+    return this.ask("links", { host });
+  }
+
+  processes(host: backend.HostName): Promise<readonly backend.ProcessRow[]> {
+    return this.ask("processes", { host });
+  }
+
+  neighbours(host: backend.HostName): Promise<readonly backend.NeighbourRow[]> {
+    return this.ask("neighbours", { host });
+  }
+
+  routes(host: backend.HostName): Promise<readonly backend.RouteRow[]> {
+    return this.ask("routes", { host });
+  }
+
+  syscalls(host: backend.HostName, limit: number): Promise<readonly backend.SyscallRow[]> {
+    return this.ask("syscalls", { host, limit });
+  }
+
+  goroutines(): Promise<readonly backend.GoroutineRow[]> {
+    return this.session.goroutines();
+  }
+
+  sysctlList(host: backend.HostName): Promise<readonly backend.SysctlRow[]> {
+    return this.ask("sysctls", { host });
+  }
+
+  sysctlSet(host: backend.HostName, name: string, value: string): Promise<string | null> {
+    return this.ask("setSysctl", { host, name, value });
+  }
+
+  async setLink(name: string, settings: backend.LinkSettings): Promise<readonly backend.LinkRow[]> {
+    const changed = await this.ask<string[]>("setLink", { name, settings });
+    const rows = await Promise.all(backend.HOSTS.map((host) => this.links(host)));
+    return rows.flat().filter((row) => changed.includes(String(row.wire?.["name"])));
+  }
+
+  async setAccept(paused: boolean): Promise<{ readonly paused: boolean }> {
+    await this.session.setAccept(paused);
+    return { paused };
+  }
+
+  setReject(port: number, mode: backend.RejectMode): Promise<{ readonly port: number; readonly with: backend.RejectMode }> {
+    return this.ask("setReject", { port, with: mode });
+  }
+
+  capture(onChunk: (chunk: Uint8Array) => void): backend.Stop {
+    const started = this.ask<number>("captureStart", { originUnixNs: String(this.session.options.originUnixNs) });
+    const fetch = async (method: string) => {
+      const chunk = await this.ask<Uint8Array>(method, { id: await started });
+      if (chunk.length > 0) onChunk(chunk);
+    };
+    const timer = setInterval(() => void fetch("captureTake").catch(() => clearInterval(timer)), CAPTURE_INTERVAL_MS);
+    return () => {
+      clearInterval(timer);
+      void fetch("captureStop").catch(() => {});
+    };
+  }
+
+  async metrics(): Promise<string> {
+    this.session.drain();
+    const { collector } = this.session;
+    return prometheusText(collector.statistics, collector.counters(), await this.counters("server"));
+  }
+
+  stages(): readonly unknown[] {
+    return STAGES;
+  }
+
+  dropReasons(): readonly unknown[] {
+    return DROP_REASONS;
+  }
+
+  private async ask<T>(method: string, params: Record<string, unknown>): Promise<T> {
+    try {
+      return (await this.session.kernel.control(method, params)) as T;
+    } catch (thrown) {
+      if (!(thrown instanceof ControlError)) throw thrown;
+      throw new backend.Refusal(400, thrown.error, thrown.why, thrown.next);
+    }
+  }
+}

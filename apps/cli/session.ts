@@ -1,0 +1,261 @@
+/**
+ * A session: kernel, server processes, client process, port forward and collector, wired for one of the two kernel modes.
+ */
+import { CommandError, ExitCode } from "./exit-codes.ts";
+import type { LinkSettings } from "./backend.ts";
+import { parseAddress } from "../../src/base/address.ts";
+import { InlineKernel } from "../../src/host/inline-driver.ts";
+import { KernelHandle } from "../../src/host/kernel-handle.ts";
+import type { Kernel } from "../../src/host/kernel-machine.ts";
+import { MainProcess } from "../../src/host/main-process.ts";
+import { PortForward } from "../../src/host/port-forward.ts";
+import { type GoroutineRow, goroutineRows, setAcceptPaused } from "../../src/host/process-control.ts";
+import { ProcessHandle } from "../../src/host/process-handle.ts";
+import { spin } from "../../src/host/real-clock.ts";
+import { createKernelMachine, type TopologyKernel, type TopologyKernelOptions } from "../../src/host/topology-kernel.ts";
+import { workerEntry } from "../../src/host/worker-entry.ts";
+import type { Totals } from "../../src/inspect.ts";
+import { Collector } from "../../src/journey/collector.ts";
+import { Recorder } from "../../src/journey/recorder.ts";
+import type { InlineProcess } from "../../src/runtime/inline-process.ts";
+import type { Runtime } from "../../src/runtime/port.ts";
+import type { Server } from "../../src/server/index.ts";
+import { defaultTopology } from "../../src/topology.ts";
+import { main as site, type SiteOptions } from "../site/main.ts";
+import { siteProcessModule } from "./site-process-module.ts";
+
+export interface SessionOptions {
+  /** `process.hrtime.bigint()` at journey time 0, and the wall clock then. */
+  readonly originNs: bigint;
+  readonly originUnixNs: bigint;
+  readonly seed: number;
+  readonly link: LinkSettings;
+  readonly workers: number;
+  /** Where the site listens on the server host. */
+  readonly sitePort: number;
+  readonly site: SiteOptions;
+}
+
+export interface SiteStats {
+  readonly connections: number;
+  readonly requests: number;
+}
+
+const SERVER_HOST = "server";
+const CLIENT_HOST = "client";
+const SERVER_ADDRESS = parseAddress("198.51.100.10");
+/** How often the collector looks for new records. */
+const DRAIN_INTERVAL_MS = 20;
+
+/** What both modes share. */
+export abstract class Session {
+  readonly options: SessionOptions;
+  readonly kernel: Kernel;
+  readonly collector: Collector;
+  abstract readonly mode: "thread" | "inline";
+  acceptPaused = false;
+  private forward: PortForward | null = null;
+  private drainTimer: NodeJS.Timeout | null = null;
+  private closing: Promise<void> | null = null;
+
+  protected constructor(options: SessionOptions, kernel: Kernel) {
+    this.options = options;
+    this.kernel = kernel;
+    this.collector = new Collector({ truth: "user-space" });
+    this.collector.setSampling(-1);
+    this.collector.attach((kernel.shared as { recorder?: SharedArrayBuffer }).recorder as SharedArrayBuffer, "kernel");
+  }
+
+  /** The process of the client host in which the port forward and our own requests live. */
+  abstract readonly client: { readonly runtime: Runtime; readonly siteAddress: typeof SERVER_ADDRESS; readonly sitePort: number };
+  abstract goroutines(): Promise<readonly GoroutineRow[]>;
+  protected abstract siteStats(): Promise<readonly SiteStats[]>;
+  protected abstract pauseAccept(paused: boolean): Promise<void>;
+  protected abstract stopProcesses(): Promise<void>;
+
+  get hostPort(): number {
+    return this.forward?.hostPort ?? 0;
+  }
+
+  /** Opens the host port. `exact`: this one or an error; otherwise the next free one. */
+  async listen(port: number, exact: boolean): Promise<void> {
+    const { runtime, siteAddress, sitePort } = this.client;
+    if (!siteAddress) throw new Error("the server host has no address");
+    try {
+      this.forward = await PortForward.start({ runtime, address: siteAddress, port: sitePort, hostPort: port, exact });
+    } catch (error) {
+      throw portError(error, port);
+    }
+  }
+
+  /** From here on every request is recorded. */
+  async startRecording(): Promise<void> {
+    this.drain();
+    this.collector.setSampling(0);
+    this.drainTimer = setInterval(() => this.drain(), DRAIN_INTERVAL_MS);
+    this.drainTimer.unref();
+  }
+
+  /** Takes what the recorders have; called on a timer and before an answer. */
+  drain(): void {
+    this.kernel.clock.tick();
+    this.collector.drain(this.kernel.clock.nowNs);
+  }
+
+  async setAccept(paused: boolean): Promise<void> {
+    await this.pauseAccept(paused);
+    this.acceptPaused = paused;
+  }
+
+  async summary(): Promise<{ requests: number; connections: number; dropped: number }> {
+    const [stats, totals] = await Promise.all([this.siteStats(), this.kernel.control("totals")]);
+    const sum = (key: keyof SiteStats) => stats.reduce((total, one) => total + one[key], 0);
+    return { requests: sum("requests"), connections: sum("connections"), dropped: (totals as Totals).framesDropped };
+  }
+
+  close(): Promise<void> {
+    this.closing ??= this.closeAll();
+    return this.closing;
+  }
+
+  private async closeAll(): Promise<void> {
+    if (this.drainTimer) clearInterval(this.drainTimer);
+    await this.forward?.close();
+    await this.stopProcesses();
+    await this.kernel.stop();
+  }
+}
+
+/** Kernel and server processes in threads of their own. */
+export class ThreadSession extends Session {
+  readonly mode = "thread";
+  readonly client: Session["client"];
+  private readonly clientProcess: MainProcess;
+  private readonly servers: readonly ProcessHandle[];
+
+  private constructor(options: SessionOptions, kernel: Kernel, client: MainProcess, servers: readonly ProcessHandle[]) {
+    super(options, kernel);
+    this.clientProcess = client;
+    this.servers = servers;
+    this.client = { runtime: client.runtime, siteAddress: SERVER_ADDRESS, sitePort: options.sitePort };
+  }
+
+  static async open(options: SessionOptions): Promise<ThreadSession> {
+    const kernel = await KernelHandle.start({
+      factory: workerEntry("topology-kernel"),
+      options: kernelOptions(options),
+      originNs: options.originNs,
+    });
+    try {
+      const client = await MainProcess.start({ kernel, host: CLIENT_HOST, name: "port-forward" });
+      const rings = Array.from({ length: options.workers }, () => Recorder.newBuffer(true));
+      const servers = await Promise.all(rings.map((ring) => startSite(kernel, options.site, ring)));
+      const session = new ThreadSession(options, kernel, client, servers);
+      for (const [i, ring] of rings.entries()) session.collector.attach(ring, `process ${servers[i]?.pid}`);
+      return session;
+    } catch (error) {
+      await kernel.stop();
+      throw error;
+    }
+  }
+
+  async goroutines(): Promise<readonly GoroutineRow[]> {
+    return (await Promise.all(this.servers.map((server) => server.goroutines()))).flat();
+  }
+
+  protected siteStats(): Promise<readonly SiteStats[]> {
+    return Promise.all(this.servers.map(async (server) => (await server.request("stats")) as SiteStats));
+  }
+
+  protected async pauseAccept(paused: boolean): Promise<void> {
+    await Promise.all(this.servers.map((server) => server.setAcceptPaused(paused)));
+  }
+
+  protected async stopProcesses(): Promise<void> {
+    await Promise.all(this.servers.map((server) => server.stop()));
+    await this.clientProcess.stop();
+  }
+}
+
+/** Everything on the main thread. */
+export class InlineSession extends Session {
+  readonly mode = "inline";
+  readonly client: Session["client"];
+  private readonly machine: TopologyKernel;
+  private readonly processes: readonly InlineProcess[];
+  private readonly sites: readonly Server[];
+
+  private constructor(options: SessionOptions, kernel: InlineKernel, client: InlineProcess, processes: InlineProcess[], sites: Server[]) {
+    super(options, kernel);
+    this.machine = kernel.machine as TopologyKernel;
+    this.processes = processes;
+    this.sites = sites;
+    this.client = { runtime: client.runtime, siteAddress: SERVER_ADDRESS, sitePort: options.sitePort };
+  }
+
+  static async open(options: SessionOptions): Promise<InlineSession> {
+    const kernel = new InlineKernel({ factory: createKernelMachine, options: kernelOptions(options), originNs: options.originNs });
+    const { topology } = kernel.machine as TopologyKernel;
+    const spawn = (host: string, name: string) =>
+      topology.host(host).spawn({ name, burn: burnReal(kernel), wakeDriver: () => kernel.wake() });
+    try {
+      const client = spawn(CLIENT_HOST, "port-forward");
+      const processes = Array.from({ length: options.workers }, () => spawn(SERVER_HOST, "site"));
+      const sites = await Promise.all(processes.map((process) => site(process.runtime, options.site)));
+      return new InlineSession(options, kernel, client, processes, sites);
+    } catch (error) {
+      await kernel.stop();
+      throw error;
+    }
+  }
+
+  async goroutines(): Promise<readonly GoroutineRow[]> {
+    const { clock } = this.kernel;
+    clock.tick();
+    return this.processes.flatMap((process) => goroutineRows(process.runtime, clock.nowNs));
+  }
+
+  protected async siteStats(): Promise<readonly SiteStats[]> {
+    return this.sites.map((server) => server.stats);
+  }
+
+  protected async pauseAccept(paused: boolean): Promise<void> {
+    for (const process of this.processes) setAcceptPaused(process.runtime, paused);
+  }
+
+  protected async stopProcesses(): Promise<void> {
+    for (const server of this.sites) server.close();
+    for (const process of this.processes) process.stop();
+    void this.machine;
+  }
+}
+
+function kernelOptions(options: SessionOptions): TopologyKernelOptions {
+  return { spec: defaultTopology(options.link), seed: options.seed, recordedHost: SERVER_HOST };
+}
+
+function startSite(kernel: KernelHandle, options: SiteOptions, ring: ArrayBufferLike): Promise<ProcessHandle> {
+  const trace = { module: String(workerEntry("open-recorder")), data: ring };
+  return ProcessHandle.start({ kernel, host: SERVER_HOST, name: "site", module: siteProcessModule(), options, trace });
+}
+
+/** In real time, inline, a burn holds the one thread there is. */
+function burnReal(kernel: Kernel): (durationNs: number) => Promise<void> {
+  return (durationNs) => {
+    spin(durationNs);
+    kernel.clock.tick();
+    return Promise.resolve();
+  };
+}
+
+/** Node's listen errors, as what, why, next. */
+function portError(error: unknown, port: number): unknown {
+  const code = (error as NodeJS.ErrnoException).code;
+  if (code === "EADDRINUSE") {
+    return new CommandError(ExitCode.failed, `port ${port} is taken`, "another program listens on it", "choose another with --port, or leave --port out");
+  }
+  if (code === "EACCES") {
+    return new CommandError(ExitCode.privilege, `port ${port} may not be opened`, "ports below 1024 need CAP_NET_BIND_SERVICE", "choose a port from 1024 up");
+  }
+  return error;
+}

@@ -1,0 +1,9 @@
+/** What a process thread imports to record: a recorder over shared memory the main side made (`process-thread.ts`). */
+import type { Tracepoints } from "../base/tracepoints.ts";
+import { Recorder } from "../journey/recorder.ts";
+import type { RealClock } from "./real-clock.ts";
+
+/** `data` is the ring's SharedArrayBuffer. */
+export function openTracepoints(data: unknown, clock: RealClock): Tracepoints {
+  return new Recorder(clock, data as SharedArrayBuffer);
+}

@@ -1,0 +1,49 @@
+/** The conformance suite over our rings: inline, and as two threads have them (views of their own, run by turns). */
+import { expect } from "vitest";
+import { type SyscallPortWorld, syscallPortConformance } from "../../tests/conformance/syscall-port.ts";
+import { MemoryTcp } from "../../tests/support/memory-tcp.ts";
+import { ManualClock } from "../base/time.ts";
+import { NO_TRACE } from "../base/tracepoints.ts";
+import { ProcessTable } from "./process-table.ts";
+import { RingPort } from "./ring-port.ts";
+import { RingServer } from "./ring-server.ts";
+import { DEFAULT_RING_SIZES, type RingSizes, SyscallRings } from "./rings.ts";
+
+function world(mode: "inline" | "by turns", sizes: RingSizes = DEFAULT_RING_SIZES): SyscallPortWorld {
+  const clock = new ManualClock(1);
+  const tcp = new MemoryTcp(clock, new ArrayBuffer(64 * 65536));
+  const table = new ProcessTable({ env: { name: "host", clock, trace: NO_TRACE }, tcp, ip: { ifindexOf: () => 0 } });
+  const servers: RingServer[] = [];
+  const port = (name: string) => {
+    const process = table.create(name);
+    const rings = SyscallRings.shared(sizes);
+    const server = new RingServer(rings, process, { toProcess: () => {} });
+    servers.push(server);
+    if (mode === "inline") {
+      return new RingPort(process.pid, rings, tcp.arena, clock, { onSubmit: () => void server.consume() });
+    }
+    return new RingPort(process.pid, new SyscallRings(sizes, rings.buffer), tcp.arena, new ManualClock(1));
+  };
+  return {
+    server: port("server"),
+    client: port("client"),
+    address: tcp.address,
+    closedPort: 9,
+    settle: () => {
+      do {
+        tcp.advance();
+        for (const server of servers) server.consume();
+      } while (tcp.isPending || servers.some((s) => s.hasSubmissions));
+    },
+    close: () => {
+      expect(table.list()).toEqual([]);
+      expect(table.counts).toEqual({ files: 0, sockets: 0, waitEntries: 0, epollItems: 0, pipeBytes: 0 });
+    },
+  };
+}
+
+syscallPortConformance("inline rings", () => world("inline"));
+syscallPortConformance("rings by turns", () => world("by turns"));
+syscallPortConformance("small rings by turns", () =>
+  world("by turns", { submissions: 8, completions: 8, stagingBytes: 32768 }),
+);
