@@ -113,6 +113,7 @@ type Params = Readonly<Record<string, unknown>>;
 const METHODS: Readonly<Record<string, (topology: Topology, host: Stack, params: Params) => unknown>> = {
   sockets: (_, host): OwnedSocketRow[] => socketRows(host.processes),
   counters: (_, host) => host.env.mib.snapshot(),
+  mib: (_, host) => host.env.mib.values,
   links: (topology, host) => linkRows(topology, host),
   processes: (_, host): ProcessRow[] => processRows(host.processes).map((row) => ({ ...row, state: "S" })),
   neighbours: (_, host) => neighbourRows(host),

@@ -126,6 +126,7 @@ export class Pool {
       "src/index.ts": 'export * from "./a/used.ts";\n',
       "src/a/used.ts": 'new Worker(new URL("./worker.js", here));\n',
       "src/a/worker.ts": "",
+      "src/a/thread.ts": "/** The kernel's thread. @worker */\n",
       "src/a/dead.ts": "",
       "src/a/dead.test.ts": 'import "./dead.ts";\n',
       "src/a/tested.ts": "",

@@ -39,7 +39,10 @@ export const RULES = {
     "name the file after the one thing it holds, in kebab-case",
     "drawers collect what has no home (DESIGN §5)",
   ],
-  "dead-file": ["import it or delete it", "code nobody calls is not maintained"],
+  "dead-file": [
+    "import it, delete it, or head it @worker if it is started by URL",
+    "code nobody calls is not maintained",
+  ],
   reason: ["write the reason behind a colon, on the same line", "a suppression without a reason is never taken back"],
   "global-state": ["put it in an object that a constructor hands down", "many stacks live in one realm (law 9)"],
   machine: ["use a relative path or leave it out", "the tree must mean the same on every machine"],
@@ -70,9 +73,9 @@ const SOURCE = /\.(ts|mts|js|mjs|cjs)$/;
 const TEXT =
   /\.(ts|mts|js|mjs|cjs|json|md|yml|yaml|sh|html|css|txt|pkt)$|^\.ci\/run$|(^|\/)(LICENSE|\.npmrc|\.editorconfig|\.gitignore)$/;
 const TEST = /\.test\.ts$|^tests\//;
-/** Files that are started rather than imported. */
+/** Files that are started rather than imported, and what tests beside the code share. */
 const ENTRY =
-  /^(tools|bench|examples|tests)\/|\.test\.ts$|^apps\/[^/]+\/main\.ts$|^src\/index\.ts$|^[^/]+\.config\.ts$|^\.[^/]+$/;
+  /^(tools|bench|examples|tests)\/|\.test\.ts$|\/testing\/|-testing\.ts$|^apps\/[^/]+\/main\.ts$|^src\/index\.ts$|^[^/]+\.config\.ts$|^\.[^/]+$/;
 
 /** One source file, read and parsed once. */
 class SourceFile {
@@ -92,9 +95,9 @@ class SourceFile {
     return TEST.test(this.path);
   }
 
-  /** `@hot` in the first comment. */
-  get isHot(): boolean {
-    return /^\/\*\*[^]*?\*\//.exec(this.text)?.[0].includes("@hot") ?? false;
+  /** True if the first comment carries `@hot` (runs per packet) or `@worker` (started by URL, imported by nothing). */
+  has(tag: "@hot" | "@worker"): boolean {
+    return /^\/\*\*[^]*?\*\//.exec(this.text)?.[0].includes(tag) ?? false;
   }
 
   lineOf(node: ts.Node): number {
@@ -214,7 +217,7 @@ function checkTree(file: SourceFile, tree: ts.SourceFile, report: Report): void 
     ts.forEachChild(node, visit);
   };
   visit(tree);
-  if (file.isHot && !file.isTest) checkHot(file, tree, report);
+  if (file.has("@hot") && !file.isTest) checkHot(file, tree, report);
 }
 
 type FunctionNode = ts.FunctionLikeDeclaration & { body: ts.Node };
@@ -290,7 +293,9 @@ function hotBan(node: ts.Node): string | undefined {
 }
 
 function checkHotList(files: readonly SourceFile[]): Finding[] {
-  const hot = files.filter((file) => file.isHot && /^src\//.test(file.path) && !file.isTest).map((file) => file.path);
+  const hot = files
+    .filter((file) => file.has("@hot") && /^src\//.test(file.path) && !file.isTest)
+    .map((file) => file.path);
   const architecture = files.find((file) => file.path === "ARCHITECTURE.md");
   const findings: Finding[] = hot
     .filter((path) => !architecture?.text.includes(`\`${path}\``))
@@ -317,6 +322,7 @@ function checkDeadFiles(files: readonly SourceFile[]): Finding[] {
   }
   return files
     .filter((file) => file.tree && /^(src|apps)\//.test(file.path) && !ENTRY.test(file.path) && !named.has(file.path))
+    .filter((file) => !file.has("@worker"))
     .map((file) => ({ file: file.path, line: 1, rule: "dead-file", what: "imported by nothing" }));
 }
 

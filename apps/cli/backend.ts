@@ -5,7 +5,8 @@
  * Rows carry the numbers under the names Linux tools print, so that the CLI only aligns columns. Every method may
  * answer at once or with a promise. To refuse, throw `Refusal`.
  */
-import type { Journey } from "../../src/journey/journey.ts";
+import type { StageName } from "../../src/base/stages.ts";
+import type { Journey, Outcome } from "../../src/journey/journey.ts";
 import type { SocketRow } from "../../src/transport/port.ts";
 
 export type Awaitable<T> = T | Promise<T>;
@@ -33,11 +34,11 @@ export interface Info {
 export interface JourneyQuery {
   /** 1 to 1000, newest first. */
   readonly limit: number;
-  readonly outcome?: string;
+  readonly outcome?: Outcome;
   /** Only journeys whose `respondedNs` is at least this. */
   readonly slowerNs?: number;
   /** Only journeys that spent time in this stage. */
-  readonly stage?: string;
+  readonly stage?: StageName;
 }
 
 /** One interface as `ip -s link` shows it. */
@@ -133,7 +134,8 @@ export interface GoroutineRow {
   readonly name: string;
   readonly state: string;
   readonly parkedOn: string;
-  readonly sinceNs: number;
+  /** How long it has been in this state. */
+  readonly forNs: number;
   readonly requestId: number;
 }
 

@@ -2,7 +2,7 @@
  * The control API (contract §2): one table from method and path to the backend. Answers are JSON unless a route
  * streams.
  */
-import { STAGES } from "../../src/base/stages.ts";
+import { STAGES, type StageName } from "../../src/base/stages.ts";
 import { OUTCOMES } from "../../src/journey/journey.ts";
 import { type Backend, HOSTS, type HostName, type JourneyQuery, REJECT_MODES, Refusal } from "./backend.ts";
 import { UsageError } from "./exit-codes.ts";
@@ -31,7 +31,7 @@ export interface Route {
 
 export const MAX_JOURNEYS = 1000;
 const MAX_SYSCALLS = 10_000;
-const STAGE_NAMES: readonly string[] = STAGES.map((stage) => stage.name);
+const STAGE_NAMES: readonly StageName[] = STAGES.map((stage) => stage.name);
 
 const get = (path: string, parameters: readonly string[], doc: string, answer?: (call: Call) => unknown): Route => ({
   method: "GET",

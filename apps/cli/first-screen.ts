@@ -3,15 +3,14 @@
  * went.
  */
 import type { Journey } from "../../src/journey/journey.ts";
-import { flowLine, waterfall } from "../../src/journey/render.ts";
+import { renderFlow, renderWaterfall } from "../../src/journey/render.ts";
 import type { ControlServer } from "./control-server.ts";
-import { journeyPaint } from "./journey-paint.ts";
+import { journeyPaint, printableJourney } from "./journey-paint.ts";
 import type { RunningServer } from "./serve-session.ts";
 import { coloursOf, type Terminal } from "./terminal.ts";
 import { VERSION } from "./version.ts";
 
 const MAX_LINES = 24;
-const MAX_WIDTH = 100;
 
 export interface FirstScreen {
   readonly running: Pick<RunningServer, "siteUrl" | "truthLabel">;
@@ -38,13 +37,13 @@ export function firstScreen({ running, control, notes, journey }: FirstScreen, t
   return [...head, ...body, ...tail].map((line) => `${line}\n`).join("");
 }
 
-/** The waterfall, cut to what fits, and the one-line flow. */
+/** The waterfall, cut to what fits, and the flow in and out. */
 function journeyLines(journey: Journey, room: number, terminal: Terminal): string[] {
-  const options = { width: Math.min(terminal.width, MAX_WIDTH), paint: journeyPaint(terminal) };
-  const lines = waterfall(journey, options).trimEnd().split("\n");
-  const flow = flowLine(journey).trimEnd();
-  const most = room - 1;
-  if (lines.length <= most) return [...lines, flow];
+  const lines = renderWaterfall(printableJourney(journey), journeyPaint(terminal));
+  const { request, response } = renderFlow(journey);
+  const flow = ["", request, response];
+  const most = room - flow.length;
+  if (lines.length <= most) return [...lines, ...flow];
   const hidden = lines.length - most + 1;
-  return [...lines.slice(0, most - 1), `  … ${hidden} more lines: sojourn journeys --id ${journey.id}`, flow];
+  return [...lines.slice(0, most - 1), `  … ${hidden} more lines: sojourn journeys --id ${journey.id}`, ...flow];
 }

@@ -1,23 +1,26 @@
 /**
- * Colours of a journey on a terminal: one per stage group, dim for waits. Colour repeats what the text already says.
+ * Journeys on a terminal: the colours of `journey/render.ts`, and text from outside made harmless.
  */
-import type { StageGroup, StageKind } from "../../src/base/stages.ts";
-import { coloursOf, type Terminal } from "./terminal.ts";
-
-/** Paints `text`, a part of a journey's picture; returns it unchanged where there is no colour. */
-export type Paint = (text: string, group: StageGroup, kind: StageKind) => string;
+import type { Journey } from "../../src/journey/journey.ts";
+import type { Paint, Style } from "../../src/journey/render.ts";
+import { coloursOf, printable, type Terminal } from "./terminal.ts";
 
 export function journeyPaint(terminal: Terminal): Paint {
   const colours = coloursOf(terminal);
-  const byGroup: Readonly<Record<StageGroup, (text: string) => string>> = {
-    network: colours.gray,
-    accept: colours.yellow,
-    read: colours.cyan,
-    decrypt: colours.magenta,
-    parse: colours.green,
-    decode: colours.green,
-    process: colours.red,
-    respond: colours.blue,
+  const byStyle: Readonly<Record<Style, (text: string) => string>> = {
+    wait: colours.yellow,
+    work: colours.green,
+    dim: colours.dim,
+    strong: colours.bold,
+    good: colours.green,
+    bad: colours.red,
   };
-  return (text, group, kind) => (kind === "wait" ? colours.dim(byGroup[group](text)) : byGroup[group](text));
+  return (style, text) => byStyle[style](text);
+}
+
+/** The journey with control characters of its request shown as \xNN: they would drive the terminal. */
+export function printableJourney(journey: Journey): Journey {
+  if (journey.request === null) return journey;
+  const { method, target } = journey.request;
+  return { ...journey, request: { ...journey.request, method: printable(method), target: printable(target) } };
 }

@@ -7,6 +7,9 @@ import { type ControlServer, startControlServer } from "./control-server.ts";
 import { runCommandLine } from "./program.ts";
 import { readRunRecords, removeRunRecord, writeRunRecord } from "./token-file.ts";
 
+// The commands are tested here, not the stack below `serve`.
+vi.mock("./serve-session.ts", () => ({ startServer: () => Promise.reject(new Error("no session in this test")) }));
+
 let directory: string;
 let backend: FakeBackend;
 let control: ControlServer;
@@ -64,6 +67,7 @@ describe("usage errors", () => {
     ["serve --link loss=101%", '--link loss: "101%" is not a probability'],
     ["serve --link rate=10", '--link rate: "10" is not a rate'],
     ["serve --kernel fibre", "is invalid"],
+    ["serve --workers 0", '--workers: "0" is not accepted'],
     ["serve --seed -1", '--seed: "-1" is not accepted'],
     ["serve --max-body lots", '--max-body: "lots" is not a size'],
     ["serve --header-timeout 10", '--header-timeout: "10" is not a duration'],
@@ -122,7 +126,7 @@ describe("help", () => {
   it("names every flag of the contract for serve", async () => {
     const { out } = await run("serve", "--help");
     const flags =
-      "port control-port tap address gateway router stream link kernel seed quiet max-body header-timeout body-timeout";
+      "port control-port tap address gateway router stream link kernel workers seed quiet max-body header-timeout body-timeout";
     for (const flag of flags.split(" ")) expect(out).toContain(`--${flag} `);
   });
 });
@@ -220,17 +224,19 @@ describe("reading commands", () => {
   it("goroutines says who waits for what", async () => {
     const [titles, row] = (await run("goroutines")).out.split("\n");
     expect(titles).toMatch(/^GID +STATE +FOR +REQUEST +WAITS FOR +NAME$/);
-    expect(row).toMatch(/^ +1 +parked +[0-9.]+ s +- +accept fd 3 +accept loop$/);
+    expect(row).toMatch(/^ +1 +parked +1\.50 s +- +accept fd 3 +accept loop$/);
   });
 
   it("journeys lists, shows one, and prints one per line", async () => {
     const [titles, first] = (await run("journeys")).out.split("\n");
-    expect(titles).toMatch(/^ID +OUTCOME +STATUS +RESPONDED +TOTAL +LONGEST +REQUEST$/);
-    expect(first).toMatch(/^ 2 +ok +200 +100\.0 µs +100\.0 µs +accept-queue 60\.0 µs +GET \/slow\?ms=…$/);
+    expect(titles).toMatch(/^ +ID +REQUEST +STATUS +RESPONDED +LONGEST WAIT$/);
+    expect(first).toMatch(/^ +2 +GET \/slow\?ms=… +200 +100 µs +60\.0 µs accept-queue/);
     expect(JSON.parse((await run("journeys", "--json", "--last", "1")).out)).toEqual([sampleJourney(2, "/slow?ms=…")]);
     expect(JSON.parse((await run("journeys", "--json", "--id", "1")).out)).toEqual(sampleJourney(1));
     expect((await run("journeys", "--line")).out.trim().split("\n")).toHaveLength(2);
     expect((await run("journeys", "--id", "1")).out).toContain("accept-queue");
+    backend.kept.unshift(sampleJourney(3, "/\x1b[2J\x9b"));
+    expect((await run("journeys", "--id", "3")).out).toContain("GET /\\x1b[2J\\x9b");
     const missing = await run("journeys", "--id", "99");
     expect([missing.code, missing.err.includes("no journey 99")]).toEqual([1, true]);
   });

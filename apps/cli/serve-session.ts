@@ -11,8 +11,8 @@ import { randomInt } from "node:crypto";
 import { performance } from "node:perf_hooks";
 import type { Backend, LinkSettings } from "./backend.ts";
 import { CommandError, ExitCode } from "./exit-codes.ts";
-import { SessionBackend } from "./session-backend.ts";
 import { InlineSession, type Session, type SessionOptions, ThreadSession } from "./session.ts";
+import { SessionBackend } from "./session-backend.ts";
 import { warmUp } from "./warm-up.ts";
 
 /** The arguments of `serve`, parsed and checked. */

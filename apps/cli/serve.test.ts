@@ -88,7 +88,7 @@ describe("serve", () => {
   it("hands the parsed options down", async () => {
     const terminal = collector();
     const args =
-      "serve --quiet --control-port 0 --port 8080 --tap tap0 --address 10.9.0.2/24 --gateway 10.9.0.1 --router --link delay=10ms --kernel inline --seed 7 --max-body 1MiB --header-timeout 1s --body-timeout 500ms";
+      "serve --quiet --control-port 0 --port 8080 --tap tap0 --address 10.9.0.2/24 --gateway 10.9.0.1 --router --link delay=10ms --kernel inline --workers 4 --seed 7 --max-body 1MiB --header-timeout 1s --body-timeout 500ms";
     const served = runCommandLine(args.split(" "), terminal);
     await expect
       .poll(() => terminal.text.out)
@@ -101,6 +101,7 @@ describe("serve", () => {
       tap: { name: "tap0", address: "10.9.0.2", prefix: 24, gateway: "10.9.0.1", router: true },
       link: { delayNs: 1e7 },
       kernel: "inline",
+      workers: 4,
       seed: 7,
       maxBodyBytes: 2 ** 20,
       headerTimeoutNs: 1e9,
@@ -118,6 +119,7 @@ describe("serve", () => {
       portAsked: false,
       link: {},
       kernel: "thread",
+      workers: 1,
       maxBodyBytes: 2 ** 30,
       headerTimeoutNs: 1e10,
       bodyTimeoutNs: 3e10,

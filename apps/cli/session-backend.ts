@@ -3,7 +3,7 @@ import { DROP_REASONS } from "../../src/base/drop-reasons.ts";
 import { STAGES } from "../../src/base/stages.ts";
 import { ControlError } from "../../src/host/kernel-machine.ts";
 import { prometheusText } from "../../src/journey/exports/prometheus.ts";
-import type { Journey } from "../../src/journey/journey.ts";
+import type { Journey, Outcome } from "../../src/journey/journey.ts";
 import type { SocketRow } from "../../src/transport/port.ts";
 import * as backend from "./backend.ts";
 import type { Session } from "./session.ts";
@@ -38,7 +38,7 @@ export class SessionBackend implements backend.Backend {
     const { limit, outcome, slowerNs, stage } = query;
     return this.session.collector.list({
       limit,
-      ...(outcome === undefined ? {} : { outcome }),
+      ...(outcome === undefined ? {} : { outcome: outcome as Outcome }),
       ...(slowerNs === undefined ? {} : { slowerNs }),
       ...(stage === undefined ? {} : { stage }),
     });
@@ -104,7 +104,10 @@ export class SessionBackend implements backend.Backend {
     return { paused };
   }
 
-  setReject(port: number, mode: backend.RejectMode): Promise<{ readonly port: number; readonly with: backend.RejectMode }> {
+  setReject(
+    port: number,
+    mode: backend.RejectMode,
+  ): Promise<{ readonly port: number; readonly with: backend.RejectMode }> {
     return this.ask("setReject", { port, with: mode });
   }
 
@@ -124,7 +127,8 @@ export class SessionBackend implements backend.Backend {
   async metrics(): Promise<string> {
     this.session.drain();
     const { collector } = this.session;
-    return prometheusText(collector.statistics, collector.counters(), await this.counters("server"));
+    const mib = await this.ask<Float64Array>("mib", {});
+    return prometheusText({ statistics: collector.statistics, counters: collector.counters(), mib });
   }
 
   stages(): readonly unknown[] {

@@ -1,8 +1,7 @@
 /**
  * A session: kernel, server processes, client process, port forward and collector, wired for one of the two kernel modes.
  */
-import { CommandError, ExitCode } from "./exit-codes.ts";
-import type { LinkSettings } from "./backend.ts";
+
 import { parseAddress } from "../../src/base/address.ts";
 import { InlineKernel } from "../../src/host/inline-driver.ts";
 import { KernelHandle } from "../../src/host/kernel-handle.ts";
@@ -12,7 +11,11 @@ import { PortForward } from "../../src/host/port-forward.ts";
 import { type GoroutineRow, goroutineRows, setAcceptPaused } from "../../src/host/process-control.ts";
 import { ProcessHandle } from "../../src/host/process-handle.ts";
 import { spin } from "../../src/host/real-clock.ts";
-import { createKernelMachine, type TopologyKernel, type TopologyKernelOptions } from "../../src/host/topology-kernel.ts";
+import {
+  createKernelMachine,
+  type TopologyKernel,
+  type TopologyKernelOptions,
+} from "../../src/host/topology-kernel.ts";
 import { workerEntry } from "../../src/host/worker-entry.ts";
 import type { Totals } from "../../src/inspect.ts";
 import { Collector } from "../../src/journey/collector.ts";
@@ -21,7 +24,9 @@ import type { InlineProcess } from "../../src/runtime/inline-process.ts";
 import type { Runtime } from "../../src/runtime/port.ts";
 import type { Server } from "../../src/server/index.ts";
 import { defaultTopology } from "../../src/topology.ts";
-import { main as site, type SiteOptions } from "../site/main.ts";
+import { type SiteOptions, main as site } from "../site/main.ts";
+import type { LinkSettings } from "./backend.ts";
+import { CommandError, ExitCode } from "./exit-codes.ts";
 import { siteProcessModule } from "./site-process-module.ts";
 
 export interface SessionOptions {
@@ -67,7 +72,11 @@ export abstract class Session {
   }
 
   /** The process of the client host in which the port forward and our own requests live. */
-  abstract readonly client: { readonly runtime: Runtime; readonly siteAddress: typeof SERVER_ADDRESS; readonly sitePort: number };
+  abstract readonly client: {
+    readonly runtime: Runtime;
+    readonly siteAddress: typeof SERVER_ADDRESS;
+    readonly sitePort: number;
+  };
   abstract goroutines(): Promise<readonly GoroutineRow[]>;
   protected abstract siteStats(): Promise<readonly SiteStats[]>;
   protected abstract pauseAccept(paused: boolean): Promise<void>;
@@ -185,7 +194,13 @@ export class InlineSession extends Session {
   private readonly processes: readonly InlineProcess[];
   private readonly sites: readonly Server[];
 
-  private constructor(options: SessionOptions, kernel: InlineKernel, client: InlineProcess, processes: InlineProcess[], sites: Server[]) {
+  private constructor(
+    options: SessionOptions,
+    kernel: InlineKernel,
+    client: InlineProcess,
+    processes: InlineProcess[],
+    sites: Server[],
+  ) {
     super(options, kernel);
     this.machine = kernel.machine as TopologyKernel;
     this.processes = processes;
@@ -194,7 +209,11 @@ export class InlineSession extends Session {
   }
 
   static async open(options: SessionOptions): Promise<InlineSession> {
-    const kernel = new InlineKernel({ factory: createKernelMachine, options: kernelOptions(options), originNs: options.originNs });
+    const kernel = new InlineKernel({
+      factory: createKernelMachine,
+      options: kernelOptions(options),
+      originNs: options.originNs,
+    });
     const { topology } = kernel.machine as TopologyKernel;
     const spawn = (host: string, name: string) =>
       topology.host(host).spawn({ name, burn: burnReal(kernel), wakeDriver: () => kernel.wake() });
@@ -252,10 +271,20 @@ function burnReal(kernel: Kernel): (durationNs: number) => Promise<void> {
 function portError(error: unknown, port: number): unknown {
   const code = (error as NodeJS.ErrnoException).code;
   if (code === "EADDRINUSE") {
-    return new CommandError(ExitCode.failed, `port ${port} is taken`, "another program listens on it", "choose another with --port, or leave --port out");
+    return new CommandError(
+      ExitCode.failed,
+      `port ${port} is taken`,
+      "another program listens on it",
+      "choose another with --port, or leave --port out",
+    );
   }
   if (code === "EACCES") {
-    return new CommandError(ExitCode.privilege, `port ${port} may not be opened`, "ports below 1024 need CAP_NET_BIND_SERVICE", "choose a port from 1024 up");
+    return new CommandError(
+      ExitCode.privilege,
+      `port ${port} may not be opened`,
+      "ports below 1024 need CAP_NET_BIND_SERVICE",
+      "choose a port from 1024 up",
+    );
   }
   return error;
 }

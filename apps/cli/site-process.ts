@@ -1,7 +1,7 @@
-/** What a server process thread runs: the built-in site, as a process app. */
+/** What a server process thread runs: the built-in site, as a process app. @worker */
 import type { ProcessApp } from "../../src/host/process-control.ts";
 import type { Runtime } from "../../src/runtime/port.ts";
-import { main as site, type SiteOptions } from "../site/main.ts";
+import { type SiteOptions, main as site } from "../site/main.ts";
 
 /** Rejects with `SyscallError` if the site cannot listen. */
 export async function main(runtime: Runtime, options: unknown): Promise<ProcessApp> {

@@ -53,14 +53,6 @@ export function columns(rows: readonly (readonly string[])[], aligns: readonly A
   return rows.map((row) => `${line(row).join(gap).trimEnd()}\n`).join("");
 }
 
-/** `1.24 ms`: three significant figures or so, with the unit. */
-export function formatNs(ns: number): string {
-  if (ns < 1e3) return `${ns} ns`;
-  if (ns < 1e6) return `${(ns / 1e3).toFixed(1)} µs`;
-  if (ns < 1e9) return `${(ns / 1e6).toFixed(2)} ms`;
-  return `${(ns / 1e9).toFixed(2)} s`;
-}
-
 /** One JSON value and a newline. */
 export function json(value: unknown): string {
   return `${JSON.stringify(value)}\n`;

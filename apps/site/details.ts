@@ -1,4 +1,4 @@
-/** `/details`: what the server knows of the request and its connection; text, or JSON if the client accepts it rather. */
+/** `/details`: what the server knows of the request and its connection; text, or JSON on request. */
 import type { Handler, Request } from "../../src/server/index.ts";
 
 /** Fields whose values are nobody else's business, also not a screenshot's. */
@@ -9,11 +9,11 @@ export const details: Handler = (w, r) => {
   w.header().set("Vary", "Accept");
   if (prefersJson(r.header("accept"))) {
     w.header().set("Content-Type", "application/json");
-    w.write(`${JSON.stringify(known, null, 2)}\n`);
+    w.send(`${JSON.stringify(known, null, 2)}\n`);
     return;
   }
   w.header().set("Content-Type", "text/plain; charset=utf-8");
-  w.write(asText(known));
+  w.send(asText(known));
 };
 
 function collect(r: Request) {

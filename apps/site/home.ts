@@ -70,7 +70,7 @@ if (entry && entry.serverTiming && entry.serverTiming.length > 0) {
 export const home: Handler = (w, r) => {
   w.header().set("Content-Type", "text/html; charset=utf-8");
   w.header().set("Cache-Control", "no-store");
-  w.write(page(r.id, r.serverTiming()));
+  w.send(page(r.id, r.serverTiming()));
 };
 
 function page(requestId: number, serverTiming: string): string {
@@ -91,7 +91,7 @@ function page(requestId: number, serverTiming: string): string {
 <code>sojourn journeys</code> in a terminal shows where the time went.</p>
 <h2>Try</h2>
 <dl>
-${LINKS.map(({ href, does }) => `<dt><a href="${escapeHtml(href)}">${escapeHtml(href)}</a></dt><dd>${escapeHtml(does)}</dd>`).join("\n")}
+${LINKS.map(linkItem).join("\n")}
 </dl>
 </main>
 <footer>
@@ -105,6 +105,10 @@ ${stageRows(serverTiming)}
 </body>
 </html>
 `;
+}
+
+function linkItem({ href, does }: Link): string {
+  return `<dt><a href="${escapeHtml(href)}">${escapeHtml(href)}</a></dt><dd>${escapeHtml(does)}</dd>`;
 }
 
 function stageRows(serverTiming: string): string {

@@ -3,7 +3,7 @@
  * other on the runtime; it knows nothing of how its bytes travel.
  */
 import type { Runtime } from "../../src/runtime/port.ts";
-import { listenAndServe, type Server, ServeMux, type ServerOptions } from "../../src/server/index.ts";
+import { listenAndServe, ServeMux, type Server, type ServerOptions } from "../../src/server/index.ts";
 import { about } from "./about.ts";
 import { bytes } from "./bytes.ts";
 import { details } from "./details.ts";

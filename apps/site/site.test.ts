@@ -46,7 +46,9 @@ describe("the site", () => {
   it("answers 404 page not found for the rest, 405 for a wrong method", async () => {
     const { status, body } = await ask(get("/nowhere"));
     expect([status, body]).toEqual([404, "404 page not found\n"]);
-    expect((await ask("POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")).head).toContain("Allow: GET, HEAD");
+    expect((await ask("POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")).head).toContain(
+      "Allow: GET, HEAD",
+    );
   });
 
   it("tells the details as text or as JSON, secrets left out", async () => {
@@ -72,7 +74,9 @@ describe("the site", () => {
     expect([status, body]).toEqual([200, "\x00\xff\r\n!"]);
     expect(head).toContain("Content-Type: image/png");
     expect(head).toContain("Content-Length: 5");
-    const chunked = await ask("PUT /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+    const chunked = await ask(
+      "PUT /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    );
     expect(chunked.body).toBe("abc");
     const headOnly = await ask("HEAD /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
     expect([headOnly.status, headOnly.body]).toEqual([200, ""]);
@@ -96,12 +100,17 @@ describe("the site", () => {
     expect(big.head).toContain("Content-Length: 10737418240");
   });
 
-  it.each(["/slow?ms=x", "/slow?ms=-1", "/slow?ms=60001", "/cpu?ms=1e3", "/bytes/x", "/bytes/10737418241", "/slow?ms="])(
-    "answers 400 to %s and says why",
-    async (target) => {
-      const { status, body } = await ask(get(target));
-      expect(status).toBe(400);
-      expect(body).toContain("must be a whole number from 0 to");
-    },
-  );
+  it.each([
+    "/slow?ms=x",
+    "/slow?ms=-1",
+    "/slow?ms=60001",
+    "/cpu?ms=1e3",
+    "/bytes/x",
+    "/bytes/10737418241",
+    "/slow?ms=",
+  ])("answers 400 to %s and says why", async (target) => {
+    const { status, body } = await ask(get(target));
+    expect(status).toBe(400);
+    expect(body).toContain("must be a whole number from 0 to");
+  });
 });

@@ -1,8 +1,8 @@
+import { type DeviceBench, deviceConformance } from "../../tests/conformance/device.ts";
+import { macOf, makeEnv, runUntil, SMALL_ARENA } from "../../tests/conformance/lan.ts";
 import { DropReason } from "../base/drop-reasons.ts";
 import { Prng } from "../base/prng.ts";
 import { Arena } from "../skb/arena.ts";
-import { type DeviceBench, deviceConformance } from "../../tests/conformance/device.ts";
-import { macOf, makeEnv, runUntil, SMALL_ARENA } from "../../tests/conformance/lan.ts";
 import { Loopback } from "./loopback.ts";
 import { Nic } from "./nic.ts";
 import { WireLink } from "./wire-link.ts";

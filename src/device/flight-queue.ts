@@ -1,5 +1,5 @@
 /**
- * Frames on their way along a cable, in order of arrival. @hot
+ * Frames on their way along a cable, in order of arrival.
  *
  * A ring of typed-array columns. Frames usually arrive in the order they left, so `insert` looks from the end; with
  * jitter or reordering it shifts the few that are overtaken. The columns grow by doubling up to the link's limit.

@@ -18,7 +18,12 @@ describe("parseLinkSettings", () => {
       duplicate: 0.25,
       corrupt: 0.001,
     });
-    expect(ok("rate=1kbps,mtu=1400,limit=5,down=on")).toEqual({ rateBitsPerSecond: 8000, mtu: 1400, limit: 5, down: true });
+    expect(ok("rate=1kbps,mtu=1400,limit=5,down=on")).toEqual({
+      rateBitsPerSecond: 8000,
+      mtu: 1400,
+      limit: 5,
+      down: true,
+    });
     expect(ok("")).toEqual({});
   });
 

@@ -61,7 +61,8 @@ const RATE_UNITS: Record<string, number> = {
   mbps: 8e6,
   gbps: 8e9,
 };
-const HELP = "write for example delay=2.5ms,jitter=100us,rate=10mbit,loss=1%,reorder=0.1%,duplicate=1%,corrupt=1%,mtu=1400,limit=1000,down=off";
+const HELP =
+  "write for example delay=2.5ms,jitter=100us,rate=10mbit,loss=1%,reorder=0.1%,duplicate=1%,corrupt=1%,mtu=1400,limit=1000,down=off";
 
 type Parsed = number | boolean | string;
 type Change = { -readonly [K in keyof LinkSettings]?: LinkSettings[K] };
@@ -179,7 +180,9 @@ function readMtu(text: string): Parsed {
 
 function readLimit(text: string): Parsed {
   const limit = /^\d{1,9}$/.test(text) ? Number(text) : 0;
-  return limit >= 1 && limit <= MAX_LINK_LIMIT ? limit : `"${text}" is not a number of frames from 1 to ${MAX_LINK_LIMIT}`;
+  return limit >= 1 && limit <= MAX_LINK_LIMIT
+    ? limit
+    : `"${text}" is not a number of frames from 1 to ${MAX_LINK_LIMIT}`;
 }
 
 function readSwitch(text: string): Parsed {

@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
+import { numbered } from "../../tests/conformance/device.ts";
+import { macOf, makeEnv, runUntil, SMALL_ARENA } from "../../tests/conformance/lan.ts";
 import { DropReason } from "../base/drop-reasons.ts";
 import { Prng } from "../base/prng.ts";
 import { NO_TRACE, Point } from "../base/tracepoints.ts";
 import { Arena } from "../skb/arena.ts";
 import { Summed } from "../skb/skb.ts";
-import { numbered } from "../../tests/conformance/device.ts";
-import { macOf, makeEnv, runUntil, SMALL_ARENA } from "../../tests/conformance/lan.ts";
 import { DescriptorRing } from "./descriptor-ring.ts";
 import { Nic, type NicOptions } from "./nic.ts";
 import { WireLink } from "./wire-link.ts";

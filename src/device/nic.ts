@@ -19,7 +19,7 @@ import { Timer } from "../base/timers.ts";
 import { Point } from "../base/tracepoints.ts";
 import { FRAME_SLOT } from "../skb/arena.ts";
 import type { HostEnv } from "../skb/host-env.ts";
-import { type SkBuff, Summed } from "../skb/skb.ts";
+import type { SkBuff, Summed } from "../skb/skb.ts";
 import { DEFAULT_RING_SIZE, DescriptorRing } from "./descriptor-ring.ts";
 import { ETHERNET_HEADER_BYTES, emptyDeviceStats, traceDrop } from "./frame.ts";
 import type { Device, DeviceCapabilities, DeviceStats } from "./port.ts";
@@ -34,15 +34,19 @@ export interface Wire {
   carry(skb: SkBuff, departNs: Ns): void;
 }
 
-/** Where frames go while no cable is plugged in: nowhere, and the sender is told nothing (Linux: NO-CARRIER, packets are lost). */
-function unplugged(env: HostEnv): Wire {
-  return {
-    freeNs: 0,
-    damages: false,
-    carry(skb) {
-      env.drops.drop(skb, DropReason.devReady);
-    },
-  };
+/** Where frames go while no cable is plugged in: nowhere, and the sender is told nothing (Linux: NO-CARRIER). */
+class Unplugged implements Wire {
+  readonly freeNs = 0;
+  readonly damages = false;
+  private readonly env: HostEnv;
+
+  constructor(env: HostEnv) {
+    this.env = env;
+  }
+
+  carry(skb: SkBuff): void {
+    this.env.drops.drop(skb, DropReason.devReady);
+  }
 }
 
 /** Interrupt coalescing, as `ethtool -C` sets it. */
@@ -114,7 +118,7 @@ export class Nic implements Device {
     this.rxRing = new DescriptorRing(options.rxRingSize ?? DEFAULT_RING_SIZE);
     this.txRing = new DescriptorRing(options.txRingSize ?? DEFAULT_RING_SIZE);
     this.txSkbs = new Array<SkBuff | null>(this.txRing.size).fill(null);
-    this.wire = unplugged(env);
+    this.wire = new Unplugged(env);
     const offload = options.checksumOffload ?? false;
     const wireDamages = () => this.wire.damages;
     this.capabilities = {

@@ -48,8 +48,8 @@ export interface Device {
   onTransmitSpace: () => void;
 
   /**
-   * NAPI poll: takes up to `budget` frames out of the RX ring, oldest first, hands each to `sink` (which *takes* it) and
-   * returns how many. `skb.data` is the Ethernet header; `arrivedNs` and `polledNs` are set.
+   * NAPI poll: takes up to `budget` frames out of the RX ring, oldest first, hands each to `sink` (which *takes* it)
+   * and returns how many. `skb.data` is the Ethernet header; `arrivedNs` and `polledNs` are set.
    */
   receive(budget: number, sink: (skb: SkBuff) => void): number;
   /** Interrupts on again; if frames arrived meanwhile the interrupt comes at once. */

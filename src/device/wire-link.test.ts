@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { numbered, numberOf } from "../../tests/conformance/device.ts";
+import { macOf, makeEnv, runUntil, SMALL_ARENA } from "../../tests/conformance/lan.ts";
 import { DropReason } from "../base/drop-reasons.ts";
 import { Prng } from "../base/prng.ts";
 import { Arena } from "../skb/arena.ts";
-import { numbered, numberOf } from "../../tests/conformance/device.ts";
-import { macOf, makeEnv, runUntil, SMALL_ARENA } from "../../tests/conformance/lan.ts";
 import type { LinkSettings } from "./link-settings.ts";
 import { Nic } from "./nic.ts";
 import { WireLink } from "./wire-link.ts";
@@ -217,29 +217,52 @@ describe("taps and repetition", () => {
     expect(seen).toEqual([[0, 3, 500, true]]);
   });
 
+  it("a filter loses the frames it is meant for; a tap may remove itself", () => {
+    const w = wire({});
+    const seen: string[] = [];
+    const removeFirst = w.link.addTap(() => {
+      seen.push("first");
+      removeFirst();
+    });
+    w.link.addTap((_d, _b, _at, _len, _ns, lost) => seen.push(`second ${lost}`));
+    w.link.loseWhen((_direction, bytes, at, len) => numberOf(bytes.slice(at, at + len)) === 2);
+    for (const n of [1, 2, 3]) w.send(n);
+    w.from.flush();
+    w.run(1e6);
+    expect(w.arrivals().map(({ n }) => n)).toEqual([1, 3]);
+    expect(seen).toEqual(["first", "second false", "second true", "second false"]);
+    expect(w.b.drops.counts[DropReason.linkLoss]).toBe(1);
+  });
+
   it("every frame is lost, in flight or arrived — and the same seed does the same", () => {
     const chance = fc.double({ min: 0, max: 0.5, noNaN: true });
     const settings = fc.record({ loss: chance, duplicate: chance, corrupt: chance, jitterNs: fc.nat(5e6) });
     fc.assert(
-      fc.property(settings, fc.nat(1000), fc.integer({ min: 1, max: 60 }), fc.nat(10e6), (change, seed, count, stopNs) => {
-        const once = () => {
-          const w = wire({ ...change, delayNs: 2e6, rateBitsPerSecond: 1e7 }, seed);
-          for (let n = 0; n < count; n++) w.send(n, 60 + n);
-          w.from.flush();
-          w.run(stopNs);
-          const stats = w.link.stats(0);
-          expect(stats.sentFrames + w.from.txRing.used).toBe(count);
-          expect(stats.arrivedFrames + stats.lostFrames + w.link.inFlight(0)).toBe(
-            stats.sentFrames + stats.duplicatedFrames,
-          );
-          const got = w.arrivals().map(({ n, atNs }) => `${n}@${atNs}`);
-          for (const nic of [w.from, w.to]) nic.close();
-          w.link.close();
-          expect(w.arena.outstanding + w.a.pool.outstanding + w.b.pool.outstanding).toBe(0);
-          return got;
-        };
-        expect(once()).toEqual(once());
-      }),
+      fc.property(
+        settings,
+        fc.nat(1000),
+        fc.integer({ min: 1, max: 60 }),
+        fc.nat(10e6),
+        (change, seed, count, stopNs) => {
+          const once = () => {
+            const w = wire({ ...change, delayNs: 2e6, rateBitsPerSecond: 1e7 }, seed);
+            for (let n = 0; n < count; n++) w.send(n, 60 + n);
+            w.from.flush();
+            w.run(stopNs);
+            const stats = w.link.stats(0);
+            expect(stats.sentFrames + w.from.txRing.used).toBe(count);
+            expect(stats.arrivedFrames + stats.lostFrames + w.link.inFlight(0)).toBe(
+              stats.sentFrames + stats.duplicatedFrames,
+            );
+            const got = w.arrivals().map(({ n, atNs }) => `${n}@${atNs}`);
+            for (const nic of [w.from, w.to]) nic.close();
+            w.link.close();
+            expect(w.arena.outstanding + w.a.pool.outstanding + w.b.pool.outstanding).toBe(0);
+            return got;
+          };
+          expect(once()).toEqual(once());
+        },
+      ),
       { numRuns: 60 },
     );
   });

@@ -1,5 +1,5 @@
 /**
- * A cable between two NICs, in memory: delay, rate, loss, and the other things wires do. @hot
+ * A cable between two NICs, in memory: delay, rate, loss, and the other things wires do.
  *
  *   a ── carry() ─► [serialise] ─ delay ± jitter ─► FlightQueue ── timer of b's host ─► b.arrive()
  *
@@ -7,8 +7,8 @@
  * freed, the wire owns the slot, the receiver's ring takes it. Every random decision is drawn from the link's own
  * generator in order of departure, so a run repeats.
  *
- * A corrupted frame has one bit flipped beyond the reach of the frame check sequence (a bad buffer in a switch), so that
- * the checksums of IP, TCP, UDP and ICMP have something to catch. ARP has no checksum: there the wire's own check
+ * A corrupted frame has one bit flipped beyond the reach of the frame check sequence (a bad buffer in a switch), so
+ * that the checksums of IP, TCP, UDP and ICMP have something to catch. ARP has no checksum: there the wire's own check
  * catches it (`linkCorrupt`).
  */
 import { assert } from "../base/assert.ts";
@@ -37,6 +37,15 @@ export type LinkTap = (
   lost: boolean,
 ) => void;
 
+/** Says true to lose this one frame: a fault that is meant for it. *Borrows* the bytes. */
+export type LinkFilter = (direction: LinkDirection, bytes: Uint8Array, at: number, len: number) => boolean;
+
+/** Who looks at the frames of a link. Replaced as a whole, so that a tap may remove itself while it is called. */
+interface Onlookers {
+  taps: readonly LinkTap[];
+  filter: LinkFilter | null;
+}
+
 export interface LinkStats {
   /** Frames and bytes that departed. */
   sentFrames: number;
@@ -56,7 +65,7 @@ export class WireLink {
   readonly name: string;
   readonly ends: readonly [Nic, Nic];
   private readonly directions: readonly [OneWay, OneWay];
-  private readonly taps: LinkTap[] = [];
+  private readonly onlookers: Onlookers = { taps: [], filter: null };
 
   /** Plugs the cable into both cards. They must share an arena: a frame's slot travels. */
   constructor(name: string, a: Nic, b: Nic, prng: Prng, settings: Partial<LinkSettings> = {}) {
@@ -65,8 +74,8 @@ export class WireLink {
     this.ends = [a, b];
     const full = { ...DEFAULT_LINK_SETTINGS, ...settings };
     this.directions = [
-      new OneWay(0, a, b, prng.fork(), full, this.taps),
-      new OneWay(1, b, a, prng.fork(), full, this.taps),
+      new OneWay(0, a, b, prng.fork(), full, this.onlookers),
+      new OneWay(1, b, a, prng.fork(), full, this.onlookers),
     ];
     a.attach(this.directions[0]);
     b.attach(this.directions[1]);
@@ -96,13 +105,17 @@ export class WireLink {
     return this.directions[direction].inFlight;
   }
 
-  /** Installs a tap; the returned function removes it. */
+  /** Installs a tap; the returned function removes it (a tap may do that itself). */
   addTap(tap: LinkTap): () => void {
-    this.taps.push(tap);
+    this.onlookers.taps = [...this.onlookers.taps, tap];
     return () => {
-      const at = this.taps.indexOf(tap);
-      if (at >= 0) this.taps.splice(at, 1);
+      this.onlookers.taps = this.onlookers.taps.filter((other) => other !== tap);
     };
+  }
+
+  /** Loses every frame `filter` says true to; null loses none. */
+  loseWhen(filter: LinkFilter | null): void {
+    this.onlookers.filter = filter;
   }
 
   /** Unplugs: frames in flight are lost. */
@@ -130,18 +143,18 @@ class OneWay implements Wire {
   private readonly from: Nic;
   private readonly to: Nic;
   private readonly prng: Prng;
-  private readonly taps: readonly LinkTap[];
+  private readonly onlookers: Onlookers;
   private readonly flight = new FlightQueue();
   private readonly timer = new Timer((nowNs) => this.land(nowNs));
 
-  constructor(direction: LinkDirection, from: Nic, to: Nic, prng: Prng, settings: LinkSettings, taps: readonly LinkTap[]) {
+  constructor(direction: LinkDirection, from: Nic, to: Nic, prng: Prng, settings: LinkSettings, onlookers: Onlookers) {
     this.direction = direction;
     this.from = from;
     this.to = to;
     this.prng = prng;
     this.settings = settings;
     this.damages = settings.corrupt > 0;
-    this.taps = taps;
+    this.onlookers = onlookers;
   }
 
   get inFlight(): number {
@@ -170,8 +183,8 @@ class OneWay implements Wire {
     this.freeNs = serialisedNs;
     stats.sentFrames++;
     stats.sentBytes += len;
-    const lost = this.loses(len);
-    for (const tap of this.taps) tap(this.direction, skb.bytes, skb.data, len, departNs, lost);
+    const lost = this.loses(skb, len);
+    for (const tap of this.onlookers.taps) tap(this.direction, skb.bytes, skb.data, len, departNs, lost);
     if (lost) {
       this.lose(skb, settings.mtu > 0 && len > settings.mtu + ETHERNET_HEADER_BYTES);
       return;
@@ -184,17 +197,18 @@ class OneWay implements Wire {
   }
 
   /** Decides, in a fixed order of draws, whether the frame arrives at all. */
-  private loses(len: number): boolean {
+  private loses(skb: SkBuff, len: number): boolean {
     const { settings, prng } = this;
     const unlucky = settings.loss > 0 && prng.chance(settings.loss);
     if (unlucky || settings.down) return true;
+    if (this.onlookers.filter?.(this.direction, skb.bytes, skb.data, len)) return true;
     if (settings.mtu > 0 && len > settings.mtu + ETHERNET_HEADER_BYTES) return true;
     if (this.flight.length < settings.limit) return false;
     this.stats.overLimitFrames++;
     return true;
   }
 
-  /** *Takes* the skb. Counted where it is missing, at the receiver; told to the recorder of the sender, who knows its id. */
+  /** *Takes* the skb. Counted where it is missing, at the receiver; told to the sender, who knows its id. */
   private lose(skb: SkBuff, tooBig: boolean): void {
     const { env } = this.from;
     const reason = tooBig ? DropReason.pktTooBig : DropReason.linkLoss;

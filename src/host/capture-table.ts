@@ -1,7 +1,7 @@
 /**
  * Captures under way: taps on the links of a topology, written as pcapng, fetched in chunks by the control plane.
  */
-import { PcapngWriter } from "../journey/exports/pcapng.ts";
+import { enhancedPacket, interfaceDescription, type PacketOptions, sectionHeader } from "../journey/exports/pcapng.ts";
 import type { Topology } from "../topology.ts";
 
 /** Bytes one capture may hold until they are fetched; more frames are left out and counted. */
@@ -10,8 +10,11 @@ const CAPTURE_LIMIT_BYTES = 16 * 1024 * 1024;
 const MAX_CAPTURES = 8;
 
 interface Capture {
-  readonly writer: PcapngWriter;
-  readonly untap: readonly (() => void)[];
+  blocks: Uint8Array[];
+  bytes: number;
+  /** Frames left out since the last fetch, because nobody fetched. */
+  missed: number;
+  readonly untap: (() => void)[];
 }
 
 export class CaptureTable {
@@ -29,7 +32,7 @@ export class CaptureTable {
       case "captureStart":
         return this.start(BigInt(String(params["originUnixNs"] ?? 0)));
       case "captureTake":
-        return this.captures.get(Number(params["id"]))?.writer.take() ?? new Uint8Array(0);
+        return take(this.captures.get(Number(params["id"])));
       case "captureStop":
         return this.stop(Number(params["id"]));
       default:
@@ -42,20 +45,47 @@ export class CaptureTable {
       throw { error: "too many captures", why: `${MAX_CAPTURES} are running`, next: "stop one of them" };
     }
     const { links } = this.topology;
-    const writer = new PcapngWriter({ originUnixNs, interfaces: links.map((link) => link.name), limitBytes: CAPTURE_LIMIT_BYTES });
-    const untap = links.map((link, at) =>
-      link.addTap((_direction, bytes, from, len, nowNs) => writer.frame(at, bytes, from, len, nowNs)),
-    );
+    const capture: Capture = { blocks: [sectionHeader()], bytes: 0, missed: 0, untap: [] };
+    for (const [at, link] of links.entries()) {
+      const [a, b] = link.ends.map((nic) => nic.env.name);
+      capture.blocks.push(interfaceDescription(link.name, `${a} to ${b}`));
+      capture.untap.push(
+        link.addTap((direction, bytes, from, len, nowNs, lost) => {
+          if (capture.bytes > CAPTURE_LIMIT_BYTES) {
+            capture.missed++;
+            return;
+          }
+          const way = direction === 0 ? "outbound" : "inbound";
+          const options: PacketOptions = lost ? { direction: way, comment: "lost by the wire" } : { direction: way };
+          const block = enhancedPacket(at, nowNs, originUnixNs, bytes, from, len, options);
+          capture.blocks.push(block);
+          capture.bytes += block.length;
+        }),
+      );
+    }
     const id = ++this.ids;
-    this.captures.set(id, { writer, untap });
+    this.captures.set(id, capture);
     return id;
   }
 
   private stop(id: number): Uint8Array {
     const capture = this.captures.get(id);
-    if (!capture) return new Uint8Array(0);
-    for (const untap of capture.untap) untap();
+    for (const untap of capture?.untap ?? []) untap();
     this.captures.delete(id);
-    return capture.writer.take();
+    return take(capture);
   }
+}
+
+/** What was written since the last fetch, as one piece. */
+function take(capture: Capture | undefined): Uint8Array {
+  if (!capture) return new Uint8Array(0);
+  const bytes = new Uint8Array(capture.blocks.reduce((total, block) => total + block.length, 0));
+  let at = 0;
+  for (const block of capture.blocks) {
+    bytes.set(block, at);
+    at += block.length;
+  }
+  capture.blocks = [];
+  capture.bytes = 0;
+  return bytes;
 }

@@ -1,12 +1,16 @@
 /** The last journeys, newest first, and those who listen to new ones. */
-import { type Ns, SECOND } from "../base/time.ts";
+
 import type { StageName } from "../base/stages.ts";
+import { type Ns, SECOND } from "../base/time.ts";
 import { type Journey, type Outcome, redact } from "./journey.ts";
 
 /** Limit of one answer (contract §2). */
 export const LIST_MAX = 1000;
 
-/** Journeys of connections without a request told one by one, per second, outcome and listener; the rest as one with a `count`. */
+/**
+ * Journeys of connections without a request told one by one, per second, outcome and listener; the rest as one
+ * with a `count`.
+ */
 export const SAME_PER_SECOND = 10;
 
 export interface JourneyQuery {

@@ -1,11 +1,13 @@
 /**
  * The journey of one request: the exact JSON shape of contract §1.
  *
- * Times are integer nanoseconds since the server started. `segments` are contiguous and sum to `totalNs`; `spans` are the
+ * Times are integer nanoseconds since the server started. `segments` are contiguous and sum to `totalNs`; `spans` are
+ * the
  * true residence in each queue and may overlap.
  */
-import type { Ns } from "../base/time.ts";
+
 import type { StageGroup, StageKind, StageName, WaitReason } from "../base/stages.ts";
+import type { Ns } from "../base/time.ts";
 
 export const OUTCOMES = ["ok", "refused", "reset", "timeout", "dropped", "aborted", "in-flight"] as const;
 export type Outcome = (typeof OUTCOMES)[number];
@@ -14,7 +16,8 @@ export type Outcome = (typeof OUTCOMES)[number];
 export type Truth = "simulated" | "user-space" | "kernel";
 
 /**
- * How fine the times are. `exact`: virtual time. `switch`: the clock was read at each context switch. `batch`: the time of
+ * How fine the times are. `exact`: virtual time. `switch`: the clock was read at each context switch. `batch`: the
+ * time of
  * the batch. `coarse`: as `switch`, and runs of facts or segments were merged because a limit was reached.
  */
 export type Precision = "exact" | "switch" | "batch" | "coarse";
@@ -90,7 +93,10 @@ export interface Journey {
 export function redactTarget(target: string): string {
   const query = target.indexOf("?");
   if (query < 0) return target;
-  const hidden = target.slice(query + 1).split("&").map(hideValue);
+  const hidden = target
+    .slice(query + 1)
+    .split("&")
+    .map(hideValue);
   return `${target.slice(0, query)}?${hidden.join("&")}`;
 }
 

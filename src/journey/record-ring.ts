@@ -8,7 +8,8 @@
  *
  * One writer, one reader, one `ArrayBufferLike` (shared between threads, plain in one thread). Positions run free and
  * wrap at 2^32; an index is a position modulo a power of two. The writer publishes with `Atomics.store(head)` after
- * the record is complete; the reader gives room back with `Atomics.store(tail)`. A full ring never blocks its writer: the
+ * the record is complete; the reader gives room back with `Atomics.store(tail)`. A full ring never blocks its writer:
+ * the
  * record is counted as lost and a `gap` record says so as soon as there is room.
  */
 
@@ -25,20 +26,38 @@ export const DEFAULT_LABEL_BYTES = 256 * 1024;
 export const LABEL_MAX_BYTES = 1024;
 
 /** Positions of the header words (Int32). */
-export const Word = { head: 0, tail: 1, lost: 2, mask: 3, labelHead: 4, labelTail: 5, records: 6, labelBytes: 7 } as const;
+export const Word = {
+  head: 0,
+  tail: 1,
+  lost: 2,
+  mask: 3,
+  labelHead: 4,
+  labelTail: 5,
+  records: 6,
+  labelBytes: 7,
+} as const;
 
 /** `op = kind × 1000 + point` (for drops the reason, for labels the label kind). */
 export const Kind = { stamp: 0, link: 1, drop: 2, label: 3, gap: 4 } as const;
 export const KIND_FACTOR = 1000;
-/** Written before the first record that fits after some were lost: id = how many, a and b = times of the first and last lost. */
+/**
+ * Written before the first record that fits after some were lost: id = how many, a and b = times of the first and
+ * last lost.
+ */
 export const OP_GAP = Kind.gap * KIND_FACTOR;
 
-/** Bytes of a ring with room for `records` records (a power of two) and `labelBytes` bytes of labels (a power of two). */
+/**
+ * Bytes of a ring with room for `records` records (a power of two) and `labelBytes` bytes of labels (a power of
+ * two).
+ */
 export function ringByteLength(records = DEFAULT_RECORDS, labelBytes = DEFAULT_LABEL_BYTES): number {
   return HEADER_BYTES + records * RECORD_BYTES + labelBytes;
 }
 
-/** Makes an empty ring in `buffer` (which must be zeroed and of `ringByteLength` bytes). Call once, before both ends attach. */
+/**
+ * Makes an empty ring in `buffer` (which must be zeroed and of `ringByteLength` bytes). Call once, before both
+ * ends attach.
+ */
 export function initRing(buffer: ArrayBufferLike, records = DEFAULT_RECORDS, labelBytes = DEFAULT_LABEL_BYTES): void {
   if (!isPowerOfTwo(records) || !isPowerOfTwo(labelBytes)) throw new RangeError("ring sizes must be powers of two");
   if (buffer.byteLength < ringByteLength(records, labelBytes)) throw new RangeError("buffer too small for the ring");

@@ -9,15 +9,15 @@ import type { Label, Point, Tracepoints } from "../base/tracepoints.ts";
 import {
   DEFAULT_LABEL_BYTES,
   DEFAULT_RECORDS,
-  Kind,
+  initRing,
   KIND_FACTOR,
+  Kind,
   LABEL_MAX_BYTES,
   OP_GAP,
   RECORD_NUMBERS,
   RingViews,
-  Word,
-  initRing,
   ringByteLength,
+  Word,
 } from "./record-ring.ts";
 
 export class Recorder implements Tracepoints {

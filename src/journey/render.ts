@@ -2,8 +2,9 @@
  * Journeys as text of at most 80 columns: a waterfall, the one-line flow, a table row. Pure; colour comes from outside.
  * Waiting (`░`) and working (`█`) are drawn differently; a stage passed in no time is a `·`.
  */
-import type { Ns } from "../base/time.ts";
+
 import type { StageName } from "../base/stages.ts";
+import type { Ns } from "../base/time.ts";
 import type { Journey, Segment } from "./journey.ts";
 
 export type Style = "wait" | "work" | "dim" | "strong" | "good" | "bad";
@@ -43,7 +44,8 @@ export function renderWaterfall(journey: Journey, paint: Paint = PLAIN): string[
       hiddenNs += segment.endNs - segment.startNs;
     }
   }
-  if (hidden > 0) lines.push(paint("dim", `${" ".repeat(10)}… and ${hidden} shorter segments, ${formatNs(hiddenNs)} together`));
+  if (hidden > 0)
+    lines.push(paint("dim", `${" ".repeat(10)}… and ${hidden} shorter segments, ${formatNs(hiddenNs)} together`));
   lines.push("", ...renderFootnotes(journey, paint));
   return lines;
 }
@@ -53,11 +55,18 @@ function renderHeading(journey: Journey, paint: Paint): string[] {
   const status = response === null || response.status === 0 ? "no response" : String(response.status);
   const what = request === null ? "no request" : `${request.method} ${request.target}`;
   const style: Style = journey.outcome === "ok" ? "good" : journey.outcome === "in-flight" ? "strong" : "bad";
-  const fixed = `#${journey.id}  ` .length + status.length + journey.outcome.length + 4;
+  const fixed = `#${journey.id}  `.length + status.length + journey.outcome.length + 4;
   const count = journey.count === undefined ? "" : `  × ${journey.count}`;
+  const title = paint("strong", `#${journey.id}  ${clip(what, 80 - fixed - count.length)}`);
   return [
-    `${paint("strong", `#${journey.id}  ${clip(what, 80 - fixed - count.length)}`)}  ${status}  ${paint(style, journey.outcome)}${count}`,
-    paint("dim", clip(`${connection.remote} → ${connection.local}  connection ${connection.id}${connection.reused ? ", reused" : ""}`, 80)),
+    `${title}  ${status}  ${paint(style, journey.outcome)}${count}`,
+    paint(
+      "dim",
+      clip(
+        `${connection.remote} → ${connection.local}  connection ${connection.id}${connection.reused ? ", reused" : ""}`,
+        80,
+      ),
+    ),
     journey.respondedNs === null
       ? `never responded, ${formatNs(journey.totalNs)} in all`
       : `responded in ${formatNs(journey.respondedNs)}, ${formatNs(journey.totalNs)} in all`,
@@ -87,14 +96,15 @@ function renderBar(journey: Journey, segment: Segment): string {
 function renderFootnotes(journey: Journey, paint: Paint): string[] {
   const { frames, unobserved } = journey;
   const sampling = journey.sampling === 1 ? "every connection" : `1 in ${journey.sampling} connections`;
-  const lines = [
-    `frames  ${frames.received} received, ${frames.sent} sent, ${frames.retransmitted} retransmitted, ${frames.dropped} dropped`,
-  ];
+  const { received, sent, retransmitted, dropped } = frames;
+  const lines = [`frames  ${received} received, ${sent} sent, ${retransmitted} retransmitted, ${dropped} dropped`];
   if (unobserved !== undefined) {
     const by = unobserved.by === undefined ? "" : ` by ${unobserved.by}`;
     lines.push(`not seen  up to ${formatNs(unobserved.maxNs)} before the start (${unobserved.reason}${by})`);
   }
-  lines.push(paint("dim", `░ waiting  █ working   times: ${journey.precision}, ${sampling} recorded, ${journey.truth}`));
+  lines.push(
+    paint("dim", `░ waiting  █ working   times: ${journey.precision}, ${sampling} recorded, ${journey.truth}`),
+  );
   return lines;
 }
 
@@ -105,21 +115,60 @@ function pickRows(segments: readonly Segment[]): Set<Segment> {
 }
 
 /** Where on the flow a stage belongs. */
-const INWARD = ["Client", "NIC", "RAM Buffer", "Kernel", "Socket", "FD", "Runtime", "Goroutine", "Mux", "Handler"] as const;
+const INWARD = [
+  "Client",
+  "NIC",
+  "RAM Buffer",
+  "Kernel",
+  "Socket",
+  "FD",
+  "Runtime",
+  "Goroutine",
+  "Mux",
+  "Handler",
+] as const;
 const OUTWARD = ["Handler", "Goroutine", "FD", "Socket", "Kernel", "NIC", "Client"] as const;
 const PLACE: Readonly<Record<StageName, (typeof INWARD)[number]>> = {
-  client: "Client", retransmission: "Client", "rx-ring": "RAM Buffer", softirq: "Kernel", "syn-queue": "Kernel",
-  "accept-queue": "Socket", accept: "FD", reassembly: "Kernel", "receive-queue": "Socket", copy: "FD", decrypt: "Goroutine",
-  parse: "Goroutine", decode: "Goroutine", route: "Mux", process: "Handler", handler: "Handler", "run-queue": "Runtime",
-  encode: "Goroutine", encrypt: "Goroutine", write: "FD", "send-queue": "Socket", output: "Kernel", qdisc: "Kernel",
-  "tx-ring": "NIC", "ack-wait": "Client",
+  client: "Client",
+  retransmission: "Client",
+  "rx-ring": "RAM Buffer",
+  softirq: "Kernel",
+  "syn-queue": "Kernel",
+  "accept-queue": "Socket",
+  accept: "FD",
+  reassembly: "Kernel",
+  "receive-queue": "Socket",
+  copy: "FD",
+  decrypt: "Goroutine",
+  parse: "Goroutine",
+  decode: "Goroutine",
+  route: "Mux",
+  process: "Handler",
+  handler: "Handler",
+  "run-queue": "Runtime",
+  encode: "Goroutine",
+  encrypt: "Goroutine",
+  write: "FD",
+  "send-queue": "Socket",
+  output: "Kernel",
+  qdisc: "Kernel",
+  "tx-ring": "NIC",
+  "ack-wait": "Client",
 };
 const OUTWARD_STAGES: ReadonlySet<StageName> = new Set([
-  "encode", "encrypt", "write", "send-queue", "output", "qdisc", "tx-ring", "ack-wait",
+  "encode",
+  "encrypt",
+  "write",
+  "send-queue",
+  "output",
+  "qdisc",
+  "tx-ring",
+  "ack-wait",
 ]);
 
 /**
- * The flow with the time spent at each place, in and back out: `Client 500 ns→NIC→RAM Buffer 40 ns→…→Handler 270 ns` and
+ * The flow with the time spent at each place, in and back out: `Client 500 ns→NIC→RAM Buffer 40 ns→…→Handler 270 ns`
+ * and
  * `Handler→Goroutine 20 ns→FD 10 ns→…→Client 430 ns`. A place without a time was passed in none.
  */
 export function renderFlow(journey: Journey): { request: string; response: string } {
@@ -148,7 +197,13 @@ export function renderLine(journey: Journey): string {
 }
 
 /** The head of the table of `renderRow`. */
-export const ROW_HEADING = `${"ID".padStart(8)}  ${"REQUEST".padEnd(26)} ${"STATUS".padEnd(9)} ${"RESPONDED".padStart(9)}  LONGEST WAIT`;
+export const ROW_HEADING = [
+  "ID".padStart(8),
+  ` ${"REQUEST".padEnd(26)}`,
+  "STATUS".padEnd(9),
+  "RESPONDED".padStart(9),
+  " LONGEST WAIT",
+].join(" ");
 
 /** One line per journey: id, request, status or outcome, time to respond, its longest wait. */
 export function renderRow(journey: Journey, paint: Paint = PLAIN): string {
@@ -156,7 +211,10 @@ export function renderRow(journey: Journey, paint: Paint = PLAIN): string {
   const ok = journey.outcome === "ok";
   const status = ok ? String(journey.response?.status ?? "") : journey.outcome;
   const longest = longestWait(journey);
-  const wait = longest === null ? "" : clip(`${formatNs(longest.endNs - longest.startNs)} ${longest.stage}${whyText(longest)}`, 21);
+  const wait =
+    longest === null
+      ? ""
+      : clip(`${formatNs(longest.endNs - longest.startNs)} ${longest.stage}${whyText(longest)}`, 21);
   return [
     String(journey.id).padStart(8),
     ` ${clip(what, 26).padEnd(26)}`,

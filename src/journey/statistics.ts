@@ -1,11 +1,13 @@
 /** Percentiles of the response time and one histogram per stage, in constant memory. */
-import type { Ns } from "../base/time.ts";
+
 import { STAGES, type StageName } from "../base/stages.ts";
+import type { Ns } from "../base/time.ts";
 import type { Journey, Outcome } from "./journey.ts";
 
 /** Upper bounds of the stage histogram's buckets in seconds (Prometheus `le`): 1 µs to 10 s. */
 export const BUCKETS_SECONDS: readonly number[] = [
-  1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+  1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
+  2.5, 5, 10,
 ];
 
 /** A Prometheus histogram. `counts[i]` are values in bucket i alone; the last is +Inf. */

@@ -1,5 +1,5 @@
 /**
- * The way out: qdisc, then TX ring, then one doorbell (Linux __dev_queue_xmit, __qdisc_run). @hot
+ * The way out: qdisc, then TX ring, then one doorbell (Linux __dev_queue_xmit, __qdisc_run).
  */
 import { DropReason } from "../base/drop-reasons.ts";
 import { Errno } from "../base/errno.ts";

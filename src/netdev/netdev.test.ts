@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { ip as addressOf, BusyClock, Lan, macOf, makeEnv, SMALL_ARENA, twoHosts } from "../../tests/conformance/lan.ts";
 import { DropReason } from "../base/drop-reasons.ts";
 import { Errno } from "../base/errno.ts";
 import { ManualClock } from "../base/time.ts";
@@ -6,7 +7,6 @@ import { Timer } from "../base/timers.ts";
 import { NO_TRACE, Point } from "../base/tracepoints.ts";
 import { Arena } from "../skb/arena.ts";
 import type { SkBuff } from "../skb/skb.ts";
-import { BusyClock, ip as addressOf, Lan, macOf, makeEnv, SMALL_ARENA, twoHosts } from "../../tests/conformance/lan.ts";
 import { DEFAULT_TX_QUEUE_LEN, PfifoFast, PRIOMAP } from "./pfifo-fast.ts";
 
 const data = (size: number) => new Uint8Array(size);

@@ -1,5 +1,5 @@
 /**
- * `pfifo_fast`, Linux's built-in default: three first-in-first-out bands, a lower band goes first (sch_generic.c). @hot
+ * `pfifo_fast`, Linux's built-in default: three first-in-first-out bands, a lower band goes first (sch_generic.c).
  *
  * The band follows from `skb.priority` through the priority map; each band holds txqueuelen frames. A full band drops
  * the frame that comes (tail drop).

@@ -1,6 +1,6 @@
 /**
  * From the driver to the protocols: Ethernet header, packet type, hand-over by EtherType (Linux eth_type_trans,
- * __netif_receive_skb_core). @hot
+ * __netif_receive_skb_core).
  */
 import { DropReason } from "../base/drop-reasons.ts";
 import { Cost } from "../base/time.ts";

@@ -1,9 +1,9 @@
 /**
- * ICMP: answering echo requests, reporting errors, and telling transports about reported ones (RFC 792, RFC 1122 §3.2.2;
- * Linux net/ipv4/icmp.c).
+ * ICMP: answering echo requests, reporting errors, and telling transports about reported ones (RFC 792, RFC 1122
+ * §3.2.2; Linux net/ipv4/icmp.c).
  */
 import { DropReason } from "../base/drop-reasons.ts";
-import { type MibName, MibId } from "../base/mib.ts";
+import { MibId, type MibName } from "../base/mib.ts";
 import { MILLISECOND, type Ns, SECOND } from "../base/time.ts";
 import type { HostEnv } from "../skb/host-env.ts";
 import { PacketType, type SkBuff, Summed } from "../skb/skb.ts";

@@ -1,15 +1,15 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { ip, macOf, routed, TEST_PROTOCOL, type TestHost, twoHosts } from "../../tests/conformance/lan.ts";
 import { DropReason } from "../base/drop-reasons.ts";
 import { Errno } from "../base/errno.ts";
 import { SECOND } from "../base/time.ts";
+import type { WireLink } from "../device/wire-link.ts";
+import type { SkBuff } from "../skb/skb.ts";
 import * as icmp from "../wire/icmp.ts";
 import * as ipv4 from "../wire/ipv4.ts";
 import * as tcp from "../wire/tcp.ts";
 import * as udp from "../wire/udp.ts";
-import { ip, macOf, routed, TEST_PROTOCOL, type TestHost, twoHosts } from "../../tests/conformance/lan.ts";
-import type { WireLink } from "../device/wire-link.ts";
-import type { SkBuff } from "../skb/skb.ts";
 import { IpProtocol } from "./port.ts";
 
 const bytes = (size: number, from = 0) => Uint8Array.from({ length: size }, (_, i) => (i * 7 + from) & 255);
@@ -440,7 +440,16 @@ describe("path MTU discovery", () => {
   it("an error about a packet that is not ours teaches nothing", () => {
     const { lan, a, b } = twoHosts();
     const foreign = ipv4.emit({
-      ...{ src: ip("10.0.0.99").v4, dst: B, protocol: 6, ttl: 9, tos: 0, id: 0, reservedFlag: false, dontFragment: true },
+      ...{
+        src: ip("10.0.0.99").v4,
+        dst: B,
+        protocol: 6,
+        ttl: 9,
+        tos: 0,
+        id: 0,
+        reservedFlag: false,
+        dontFragment: true,
+      },
       ...{ moreFragments: false, fragmentOffset: 0, options: new Uint8Array(0), payload: bytes(8) },
     });
     const message = icmp.emit({ type: 3, code: 4, rest: 576, payload: foreign });
@@ -540,7 +549,11 @@ describe("reject rules", () => {
     tcp.fillChecksumV4(segment, v, 0, 20, A, B);
     return segment;
   };
-  const ask = (how: "icmp-port-unreachable" | "tcp-reset" | "drop", payload = syn(), protocol: number = IpProtocol.tcp) => {
+  const ask = (
+    how: "icmp-port-unreachable" | "tcp-reset" | "drop",
+    payload = syn(),
+    protocol: number = IpProtocol.tcp,
+  ) => {
     const { lan, a, b, link } = twoHosts();
     expect(b.net.ip.reject(80, how)).toBe(0);
     const seen = watch(link);
@@ -596,60 +609,71 @@ describe("conservation", () => {
     const chance = fc.integer({ min: 0, max: 30 }).map((n) => n / 100);
     const settings = fc.record({ loss: chance, duplicate: chance, corrupt: chance, jitterNs: fc.nat(3e6) });
     fc.assert(
-      fc.property(settings, settings, fc.nat(1e6), fc.array(fc.nat(3000), { maxLength: 40 }), fc.nat(40e6), (n, f, seed, sizes, stopNs) => {
-        const { lan, client, router, server } = routed(
-          { ...n, delayNs: 1e6, rateBitsPerSecond: 1e7 },
-          { ...f, delayNs: 2e6 },
-          seed,
-        );
-        for (const size of sizes) {
-          if (size % 2 === 0) client.echo("10.2.0.2", size);
-          else client.send("10.2.0.2", bytes(size));
-        }
-        const check = () => {
-          // The wire hands every frame to a card or loses it …
-          for (const link of lan.links) {
-            for (const d of [0, 1] as const) {
-              const s = link.stats(d);
-              expect(s.arrivedFrames + s.lostFrames + link.inFlight(d)).toBe(s.sentFrames + s.duplicatedFrames);
-            }
+      fc.property(
+        settings,
+        settings,
+        fc.nat(1e6),
+        fc.array(fc.nat(3000), { maxLength: 40 }),
+        fc.nat(40e6),
+        (n, f, seed, sizes, stopNs) => {
+          const { lan, client, router, server } = routed(
+            { ...n, delayNs: 1e6, rateBitsPerSecond: 1e7 },
+            { ...f, delayNs: 2e6 },
+            seed,
+          );
+          for (const size of sizes) {
+            if (size % 2 === 0) client.echo("10.2.0.2", size);
+            else client.send("10.2.0.2", bytes(size));
           }
-          // … and every slot has exactly one owner: a ring, a queue, or the wire.
-          const posted = lan.hosts.reduce((sum, h) => sum + h.nics.reduce((x, nic) => x + nic.rxRing.size - nic.rxRing.used, 0), 0);
-          const inRings = lan.hosts.reduce((sum, h) => sum + h.nics.reduce((x, nic) => x + nic.rxRing.used, 0), 0);
-          const flying = lan.links.reduce((sum, l) => sum + l.inFlight(0) + l.inFlight(1), 0);
-          const skbs = lan.hosts.reduce((sum, h) => sum + h.env.pool.outstanding, 0);
-          expect(lan.arena.outstanding).toBe(posted + inRings + flying + skbs);
-        };
-        lan.runFor(stopNs);
-        check();
-        lan.runFor(60 * SECOND);
-        check();
-        for (const host of [client, router, server]) expect(host.env.pool.outstanding).toBe(0);
-        // At rest nothing is owned. The endpoints account for every frame their card took or missed; a packet put
-        // together from fragments stands for its first one, and what waited in vain for ARP was never received.
-        const cards = (host: TestHost) =>
-          host.nics.reduce((sum, { stats }) => sum + stats.rxPackets + stats.rxMissed + stats.rxErrors, 0);
-        const lo = (host: TestHost) => host.net.lo.device.stats.rxPackets;
-        const lost = (host: TestHost) => host.env.drops.counts[DropReason.linkLoss];
-        const ownDrops = (host: TestHost) => host.env.drops.counts[DropReason.neighFailed] + host.env.drops.counts[DropReason.neighQueueFull];
-        expect(accounted(server) - lost(server) - ownDrops(server)).toBe(cards(server) + lo(server));
-        expect(accounted(client) - lost(client) - ownDrops(client)).toBe(cards(client) + lo(client));
-        // The router also passes packets on: those are neither delivered nor dropped there.
-        const passed = router.mib("IpForwDatagrams");
-        expect(accounted(router) - lost(router) - ownDrops(router)).toBe(cards(router) + lo(router) - passed);
-        // And whatever arrived is what was sent: corruption never reaches a reader.
-        const sent = sizes.filter((size) => size % 2 === 1).map((size) => bytes(size).join());
-        for (const { payload } of server.probe.arrived) {
-          if (n.corrupt === 0 && f.corrupt === 0) expect(sent).toContain(payload.join());
-        }
-        for (const { payload } of client.ping.arrived) {
-          const echoed = icmp.parse(payload).payload;
-          expect([...echoed]).toEqual(Array.from({ length: echoed.length }, (_, i) => i & 255));
-        }
-        lan.close();
-        expect(lan.outstanding).toEqual({ skbs: 0, slots: 0 });
-      }),
+          const check = () => {
+            // The wire hands every frame to a card or loses it …
+            for (const link of lan.links) {
+              for (const d of [0, 1] as const) {
+                const s = link.stats(d);
+                expect(s.arrivedFrames + s.lostFrames + link.inFlight(d)).toBe(s.sentFrames + s.duplicatedFrames);
+              }
+            }
+            // … and every slot has exactly one owner: a ring, a queue, or the wire.
+            const posted = lan.hosts.reduce(
+              (sum, h) => sum + h.nics.reduce((x, nic) => x + nic.rxRing.size - nic.rxRing.used, 0),
+              0,
+            );
+            const inRings = lan.hosts.reduce((sum, h) => sum + h.nics.reduce((x, nic) => x + nic.rxRing.used, 0), 0);
+            const flying = lan.links.reduce((sum, l) => sum + l.inFlight(0) + l.inFlight(1), 0);
+            const skbs = lan.hosts.reduce((sum, h) => sum + h.env.pool.outstanding, 0);
+            expect(lan.arena.outstanding).toBe(posted + inRings + flying + skbs);
+          };
+          lan.runFor(stopNs);
+          check();
+          lan.runFor(60 * SECOND);
+          check();
+          for (const host of [client, router, server]) expect(host.env.pool.outstanding).toBe(0);
+          // At rest nothing is owned. The endpoints account for every frame their card took or missed; a packet put
+          // together from fragments stands for its first one, and what waited in vain for ARP was never received.
+          const cards = (host: TestHost) =>
+            host.nics.reduce((sum, { stats }) => sum + stats.rxPackets + stats.rxMissed + stats.rxErrors, 0);
+          const lo = (host: TestHost) => host.net.lo.device.stats.rxPackets;
+          const lost = (host: TestHost) => host.env.drops.counts[DropReason.linkLoss];
+          const ownDrops = (host: TestHost) =>
+            host.env.drops.counts[DropReason.neighFailed] + host.env.drops.counts[DropReason.neighQueueFull];
+          expect(accounted(server) - lost(server) - ownDrops(server)).toBe(cards(server) + lo(server));
+          expect(accounted(client) - lost(client) - ownDrops(client)).toBe(cards(client) + lo(client));
+          // The router also passes packets on: those are neither delivered nor dropped there.
+          const passed = router.mib("IpForwDatagrams");
+          expect(accounted(router) - lost(router) - ownDrops(router)).toBe(cards(router) + lo(router) - passed);
+          // And whatever arrived is what was sent: corruption never reaches a reader.
+          const sent = sizes.filter((size) => size % 2 === 1).map((size) => bytes(size).join());
+          for (const { payload } of server.probe.arrived) {
+            if (n.corrupt === 0 && f.corrupt === 0) expect(sent).toContain(payload.join());
+          }
+          for (const { payload } of client.ping.arrived) {
+            const echoed = icmp.parse(payload).payload;
+            expect([...echoed]).toEqual(Array.from({ length: echoed.length }, (_, i) => i & 255));
+          }
+          lan.close();
+          expect(lan.outstanding).toEqual({ skbs: 0, slots: 0 });
+        },
+      ),
       { numRuns: 60 },
     );
   });

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { SECOND } from "../base/time.ts";
 import { ip, Lan, macOf, twoHosts } from "../../tests/conformance/lan.ts";
-import { EtherType } from "../wire/ethernet.ts";
-import * as arp from "../wire/arp.ts";
+import { SECOND } from "../base/time.ts";
 import type { LinkTap } from "../device/wire-link.ts";
+import * as arp from "../wire/arp.ts";
+import { EtherType } from "../wire/ethernet.ts";
 
 const payload = new Uint8Array(20);
 

@@ -38,7 +38,7 @@ const CONNECTED = NudState.reachable | NudState.permanent;
 const VALID = CONNECTED | NudState.stale | NudState.delay | NudState.probe;
 const IN_TIMER = NudState.incomplete | NudState.reachable | NudState.delay | NudState.probe;
 
-/** Linux gc_thresh1, 2, 3: below the first nothing is collected; above the second what is idle goes; the third is the limit. */
+/** Linux gc_thresh1, 2, 3: below the first nothing is collected, above the second the idle; the third is the limit. */
 export const GC_THRESH1 = 128;
 export const GC_THRESH2 = 512;
 export const GC_THRESH3 = 1024;
@@ -53,7 +53,7 @@ const MIN_RETRANS_NS: Ns = 10 * MILLISECOND;
 
 /** What differs between ARP and its successors. */
 export interface NeighbourProtocol {
-  /** Asks for the address of `neighbour`: by broadcast, or at its old address. *Borrows* the packet that waits, if any. */
+  /** Asks for the address of `neighbour`: by broadcast, or at its old one. *Borrows* the packet that waits, if any. */
   solicit(neighbour: Neighbour, unicast: boolean, waiting: SkBuff | null): void;
   /** Nobody answered: tell the sender of this packet. *Borrows* the skb. */
   unreachable(skb: SkBuff): void;
@@ -378,7 +378,9 @@ export class NeighbourTable {
   /** Forgets up to `most` idle entries not used since `sinceNs`, oldest first. */
   private collect(sinceNs: Ns, most: number): void {
     const idle = this.all()
-      .filter((n) => (n.state & (NudState.stale | NudState.failed | NudState.reachable)) !== 0 || n.state === NudState.none)
+      .filter(
+        (n) => (n.state & (NudState.stale | NudState.failed | NudState.reachable)) !== 0 || n.state === NudState.none,
+      )
       .filter((n) => n.waiting === 0 && Math.max(n.usedNs, n.updatedNs) <= sinceNs)
       .sort((a, b) => a.updatedNs - b.updatedNs);
     for (const neighbour of idle.slice(0, most)) this.forget(neighbour);

@@ -16,8 +16,8 @@ export interface TransportProtocol {
    */
   receive(skb: SkBuff): void;
   /**
-   * An ICMP error quoted one of our packets. *Borrows* the skb; `innerNet` and `innerTransport` are the addresses of the
-   * quoted IP and transport headers (at least 8 bytes of the latter), `info` the next-hop MTU of type 3 code 4.
+   * An ICMP error quoted one of our packets. *Borrows* the skb; `innerNet` and `innerTransport` are the addresses of
+   * the quoted IP and transport headers (at least 8 bytes of the latter), `info` the next-hop MTU of type 3 code 4.
    */
   icmpError(skb: SkBuff, innerNet: number, innerTransport: number, type: number, code: number, info: number): void;
 }

@@ -79,7 +79,7 @@ export class Reassembly {
     return count;
   }
 
-  /** Adds a fragment. *Takes* the skb (`net` checked, padding trimmed); the whole packet when it is complete, else null. */
+  /** Adds a fragment. *Takes* the skb (`net` checked, padding trimmed). The whole packet, if complete, or null. */
   add(skb: SkBuff): SkBuff | null {
     const { env } = this;
     const { view, net } = skb;

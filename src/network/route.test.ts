@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { ip, type Lan, twoHosts } from "../../tests/conformance/lan.ts";
 import { Errno } from "../base/errno.ts";
 import { SECOND } from "../base/time.ts";
 import type { NetDevice } from "../netdev/net-device.ts";
-import { ip, Lan, twoHosts } from "../../tests/conformance/lan.ts";
 import { maskOf } from "./local-addresses.ts";
 import { type RouteEntry, RouteTable } from "./route.ts";
 
@@ -25,23 +25,27 @@ describe("longest prefix match", () => {
     const address = fc.integer({ min: 0, max: 255 }).map((n) => (((n & 0xf0) << 24) | ((n & 15) << 12)) >>> 0);
     const route = fc.record({ network: address, prefix: fc.integer({ min: 0, max: 32 }), metric: fc.nat(2) });
     fc.assert(
-      fc.property(fc.array(route, { maxLength: 40 }), fc.array(address, { minLength: 1, maxLength: 20 }), (list, asked) => {
-        const table = new RouteTable();
-        const naive: RouteEntry[] = [];
-        for (const { network, prefix, metric } of list) {
-          const e = entry(network, prefix, { metric });
-          const known = naive.some((n) => n.network === e.network && n.prefix === prefix && n.metric === metric);
-          expect(table.add(e)).toBe(known ? -Errno.EEXIST : 0);
-          if (!known) naive.push(e);
-        }
-        const gone = naive.splice(0, naive.length >> 2);
-        for (const e of gone) expect(table.remove(e.network, e.prefix, (x) => x === e)).toBe(0);
-        for (const u32 of asked) {
-          const matching = naive.filter((e) => ((u32 & maskOf(e.prefix)) >>> 0) === e.network);
-          matching.sort((x, y) => y.prefix - x.prefix || x.metric - y.metric);
-          expect(table.lookup(u32, 0)).toBe(matching[0] ?? null);
-        }
-      }),
+      fc.property(
+        fc.array(route, { maxLength: 40 }),
+        fc.array(address, { minLength: 1, maxLength: 20 }),
+        (list, asked) => {
+          const table = new RouteTable();
+          const naive: RouteEntry[] = [];
+          for (const { network, prefix, metric } of list) {
+            const e = entry(network, prefix, { metric });
+            const known = naive.some((n) => n.network === e.network && n.prefix === prefix && n.metric === metric);
+            expect(table.add(e)).toBe(known ? -Errno.EEXIST : 0);
+            if (!known) naive.push(e);
+          }
+          const gone = naive.splice(0, naive.length >> 2);
+          for (const e of gone) expect(table.remove(e.network, e.prefix, (x) => x === e)).toBe(0);
+          for (const u32 of asked) {
+            const matching = naive.filter((e) => (u32 & maskOf(e.prefix)) >>> 0 === e.network);
+            matching.sort((x, y) => y.prefix - x.prefix || x.metric - y.metric);
+            expect(table.lookup(u32, 0)).toBe(matching[0] ?? null);
+          }
+        },
+      ),
     );
   });
 

@@ -48,11 +48,12 @@ export class RouteTable {
   generation = 1;
   private count = 0;
   /** Prefix lengths in use, longest first, with their networks; routes to one network by metric. */
-  private lengths: { readonly prefix: number; readonly mask: number; readonly networks: Map<number, RouteEntry[]> }[] = [];
+  private lengths: { readonly prefix: number; readonly mask: number; readonly networks: Map<number, RouteEntry[]> }[] =
+    [];
 
   /** 0, -EINVAL (host bits set), -EEXIST (same network and metric), -ENOSPC (table full). */
   add(entry: RouteEntry): number {
-    if (((entry.network & maskOf(entry.prefix)) >>> 0) !== entry.network) return -Errno.EINVAL;
+    if ((entry.network & maskOf(entry.prefix)) >>> 0 !== entry.network) return -Errno.EINVAL;
     if (this.count >= MAX_ROUTES) return -Errno.ENOSPC;
     const { networks } = this.lengthOf(entry.prefix);
     const same = networks.get(entry.network) ?? [];

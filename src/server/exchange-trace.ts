@@ -8,7 +8,7 @@ import type { RequestHead } from "../proto/http1/head.ts";
 import { latin1Bytes } from "../proto/http1/text.ts";
 import { RequestTiming } from "./server-timing.ts";
 
-/** Microtask turns after which a resumed handler that has asked for nothing is taken to wait for something of its own. */
+/** Microtask turns after which a resumed handler that asked for nothing is taken to wait for something of its own. */
 const OWN_WAIT_TURNS = 4;
 
 export class ExchangeTrace {
@@ -67,7 +67,8 @@ export class ExchangeTrace {
     this.trace.link(Point.request, reqId, this.connId, head.offset, Math.max(end, head.offset));
     const { bytes, base } = head;
     if (head.methodEnd > 0) this.trace.label(Label.method, reqId, bytes, base, head.methodEnd);
-    if (head.targetEnd > 0) this.trace.label(Label.target, reqId, bytes, base + head.targetAt, head.targetEnd - head.targetAt);
+    if (head.targetEnd > 0)
+      this.trace.label(Label.target, reqId, bytes, base + head.targetAt, head.targetEnd - head.targetAt);
   }
 
   requestEnd(offset: number, bodyBytes: number): void {

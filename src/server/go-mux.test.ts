@@ -9,8 +9,8 @@ import { type Handler, isExact, ServeMux } from "./mux.ts";
 import {
   cleanPath,
   commonPath,
-  comparePaths,
   compareMethods,
+  comparePaths,
   conflicts,
   describeConflict,
   differencePath,
@@ -60,7 +60,11 @@ const ADAPTERS: Record<string, (row: Row, table: Table) => void> = {
   TestParsePattern(row) {
     const { method, host, segments } = parsePattern(row.in);
     const want = row.want.segments.map((s: { $go: string }) => goSegment(s.$go));
-    expect({ method, host, segments }).toEqual({ method: row.want.method ?? "", host: row.want.host ?? "", segments: want });
+    expect({ method, host, segments }).toEqual({
+      method: row.want.method ?? "",
+      host: row.want.host ?? "",
+      segments: want,
+    });
   },
   TestParsePatternError(row) {
     expect(() => parsePattern(row.in)).toThrow(row.contains);
@@ -137,7 +141,9 @@ describe.skipIf(tables.length === 0)("Go's ServeMux tables", () => {
 
   for (const table of tables) {
     for (const [i, row] of table.rows.entries()) {
-      const what = Object.values(row).filter((value) => typeof value === "string").join("  ");
+      const what = Object.values(row)
+        .filter((value) => typeof value === "string")
+        .join("  ");
       it(`${table.in}:${table.line} row ${i}: ${what}`, () => ADAPTERS[table.in]?.(row, table));
     }
   }

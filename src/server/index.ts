@@ -2,8 +2,8 @@
 export { Headers, LocalProtocolError } from "../proto/http1/headers.ts";
 export type { RequestLimits } from "../proto/http1/limits.ts";
 export { statusText } from "../proto/http1/status-text.ts";
-export { httpDate } from "./http-date.ts";
 export { escapeHtml } from "./html.ts";
+export { httpDate } from "./http-date.ts";
 export { type Handler, notFound, type Route, ServeMux } from "./mux.ts";
 export { PatternError } from "./pattern.ts";
 export { type ConnectionInfo, Request, RequestBody, RequestError } from "./request.ts";

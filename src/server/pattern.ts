@@ -6,7 +6,7 @@
  * A path is a list of segments: a literal, `{name}` for exactly one segment, `{name...}` or a trailing slash for the
  * rest, `{$}` for the end after a slash. This file also says how two patterns relate, for precedence and conflicts.
  */
-import { TOKEN } from "../proto/http1/tables.ts";
+import { SLASH, TOKEN } from "../proto/http1/tables.ts";
 
 export type SegmentKind = "literal" | "wild" | "multi";
 
@@ -66,9 +66,12 @@ function parseSegments(path: string, pathAt: number, fail: (at: number, why: str
     const isLast = i === parts.length - 1;
     const open = part.indexOf("{");
     if (open < 0) {
-      segments.push(isLast && part === "" ? { kind: "multi", text: "" } : { kind: "literal", text: unescapeOrKeep(part) });
+      segments.push(
+        isLast && part === "" ? { kind: "multi", text: "" } : { kind: "literal", text: unescapeOrKeep(part) },
+      );
     } else {
-      if (open !== 0 || !part.endsWith("}")) fail(at + 1, "bad wildcard segment (must start with '{' and end with '}')");
+      if (open !== 0 || !part.endsWith("}"))
+        fail(at + 1, "bad wildcard segment (must start with '{' and end with '}')");
       segments.push(parseWildcard(part.slice(1, -1), isLast, names, at + 1, fail));
     }
     at += part.length + 1;
@@ -110,6 +113,7 @@ export function unescapeOrKeep(text: string): string {
 
 /** The canonical path: one slash at a time, "." and ".." resolved, a trailing slash kept. */
 export function cleanPath(path: string): string {
+  if (path.charCodeAt(0) === SLASH && !path.includes("//") && !path.includes("/.")) return path;
   const parts: string[] = [];
   const all = path.split("/");
   for (const part of all) {
@@ -161,7 +165,8 @@ export function comparePaths(a: Pattern, b: Pattern): Relation {
   for (let i = 0; i < common; i++) relation = combine(relation, compareSegments(a.segments[i], b.segments[i]));
   if (a.segments.length === b.segments.length) return relation;
   // The longer one can only meet the shorter one in the shorter's last, rest-taking segment.
-  if (a.segments.length < b.segments.length) return combine(relation, endsInMulti(a) ? Relation.moreGeneral : Relation.disjoint);
+  if (a.segments.length < b.segments.length)
+    return combine(relation, endsInMulti(a) ? Relation.moreGeneral : Relation.disjoint);
   return combine(relation, endsInMulti(b) ? Relation.moreSpecific : Relation.disjoint);
 }
 
@@ -176,7 +181,8 @@ export function conflicts(a: Pattern, b: Pattern): boolean {
 export function describeConflict(a: Pattern, b: Pattern): string {
   const methods = compareMethods(a, b);
   const paths = comparePaths(a, b);
-  if (methods === Relation.equivalent && paths === Relation.equivalent) return `${a.text} matches the same requests as ${b.text}`;
+  if (methods === Relation.equivalent && paths === Relation.equivalent)
+    return `${a.text} matches the same requests as ${b.text}`;
   if (paths === Relation.overlaps) {
     return (
       `${a.text} and ${b.text} both match some paths, like ${JSON.stringify(commonPath(a, b))}.\n` +
@@ -213,7 +219,8 @@ export function differencePath(a: Pattern, b: Pattern): string {
       if (other?.kind === "literal" && other.text === "/") return `${path}/${one.text || "x"}`;
       return `${path}/`;
     }
-    if (one.kind === "wild" && other?.kind === "literal") path += `/${one.text === other.text ? `${one.text}x` : one.text}`;
+    if (one.kind === "wild" && other?.kind === "literal")
+      path += `/${one.text === other.text ? `${one.text}x` : one.text}`;
     else path += segmentText(one);
   }
   return path;

@@ -5,6 +5,7 @@
  */
 import type { Ns } from "../base/time.ts";
 import type { RequestHead } from "../proto/http1/head.ts";
+import { SLASH } from "../proto/http1/tables.ts";
 import type { ConnTiming, Endpoint } from "../runtime/port.ts";
 
 /** The peer's fault, met in the middle of a request: answered with `status` unless the handler deals with it. */
@@ -54,7 +55,7 @@ export class RequestBody {
     this.length = length;
   }
 
-  /** Reads at most `into.length` bytes; 0 at the end. Rejects with `RequestError` 400, 408, 413, or 499 if the client went away. */
+  /** Reads at most `into.length` bytes; 0 at the end. Rejects with `RequestError` 400, 408, 413; 499: client gone. */
   read(into: Uint8Array): Promise<number> {
     if (this.source === null || into.length === 0) return Promise.resolve(0);
     const n = this.source.readBody(into);
@@ -137,7 +138,10 @@ export class Request {
 
   /** The path as it was sent, percent signs and all. */
   get escapedPath(): string {
-    return splitTarget(this.target)[0];
+    const { target } = this;
+    if (target.charCodeAt(0) !== SLASH) return splitTarget(target)[0];
+    const mark = target.indexOf("?");
+    return mark < 0 ? target : target.slice(0, mark);
   }
 
   /** The path, percent-decoded as UTF-8 (as it came if it is not well-formed). */
@@ -238,4 +242,3 @@ function decodePercent(text: string): string {
 function decodeForm(text: string): string {
   return decodePercent(text.includes("+") ? text.replaceAll("+", " ") : text);
 }
-

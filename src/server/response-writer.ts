@@ -2,8 +2,9 @@
  * What a handler answers with. Small answers are collected, so that they leave with their length in one piece; a larger
  * one streams. `write` returns a promise only when the connection is full: await it and memory stays bounded.
  */
-import { Framing, type ResponseEncoder, chunkHead, LAST_CHUNK } from "../proto/http1/response-encoder.ts";
+
 import { Headers } from "../proto/http1/headers.ts";
+import { chunkHead, Framing, LAST_CHUNK, type ResponseEncoder } from "../proto/http1/response-encoder.ts";
 import { statusText } from "../proto/http1/status-text.ts";
 import type { Conn } from "../runtime/port.ts";
 import { utf8, utf8Length, writeUtf8 } from "./utf8.ts";
@@ -64,7 +65,8 @@ export class ResponseWriter {
    */
   writeHeader(status: number): void {
     const { sink } = this;
-    if (!Number.isInteger(status) || status < 100 || status > 999 || status === 101) throw new RangeError(`invalid status ${status}`);
+    if (!Number.isInteger(status) || status < 100 || status > 999 || status === 101)
+      throw new RangeError(`invalid status ${status}`);
     if (sink === null || sink.aborted || sink.encoder.started || this.isStatusSet) return;
     sink.touch();
     if (status < 200) {
@@ -95,8 +97,15 @@ export class ResponseWriter {
     }
     this.emit(sink, isText ? utf8(data) : data, length);
     if (sink.conn.pendingBytes <= HIGH_WATER_BYTES) return;
-    if (sink.conn.pendingBytes > PENDING_MAX_BYTES) throw new Error(`handler writes without awaiting: ${PENDING_MAX_BYTES} bytes pending`);
+    if (sink.conn.pendingBytes > PENDING_MAX_BYTES)
+      throw new Error(`handler writes without awaiting: ${PENDING_MAX_BYTES} bytes pending`);
     return sink.drained();
+  }
+
+  /** A whole body at once, so that its length goes ahead of it. As `write`. */
+  send(data: Uint8Array | string): void | Promise<void> {
+    if (!this.headSent) this.fields.set("Content-Length", typeof data === "string" ? utf8Length(data) : data.length);
+    return this.write(data);
   }
 
   /** Sends what was written so far without waiting for more. */

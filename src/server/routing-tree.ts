@@ -4,7 +4,7 @@
  */
 import { type Pattern, type Segment, unescapeOrKeep } from "./pattern.ts";
 
-/** What matched: the pattern, its value, and the wildcards' texts in the pattern's order (the unnamed rest left out). */
+/** What matched: the pattern, its value, and the wildcards' texts in the pattern's order (no unnamed rest). */
 export interface Match<T> {
   readonly pattern: Pattern;
   readonly value: T;
@@ -92,7 +92,12 @@ export function pathSegments(path: string): PathSegment[] {
   return segments;
 }
 
-function matchMethods<T>(methods: Methods<T> | undefined, method: string, path: string, segments: PathSegment[]): Match<T> | undefined {
+function matchMethods<T>(
+  methods: Methods<T> | undefined,
+  method: string,
+  path: string,
+  segments: PathSegment[],
+): Match<T> | undefined {
   if (methods === undefined) return undefined;
   const names = method === "HEAD" ? ["HEAD", "GET", ""] : [method, ""];
   for (const name of names) {

@@ -192,7 +192,7 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
     return n;
   }
 
-  /** Starts a wait of at most `afterNs` unless one of this kind has begun: a wake-up for nothing does not prolong it. */
+  /** Starts a wait of `afterNs` at most unless one of this kind has begun: a spurious wake-up does not prolong it. */
   private setDeadline(kind: Deadline, afterNs: Ns): void {
     if (this.deadline === kind && kind !== Deadline.none) return;
     this.deadline = kind;
@@ -219,7 +219,8 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
       const n = this.fill(g, this.core.scratch.length);
       if (n === PARKED) return false;
       if (n > 0) this.seen.timing.noteRead(this.conn.timing);
-      else if (n === -Errno.ETIMEDOUT && !this.parser.idle) return this.refuse(408, "the request head did not arrive in time");
+      else if (n === -Errno.ETIMEDOUT && !this.parser.idle)
+        return this.refuse(408, "the request head did not arrive in time");
       else return this.close();
     }
   }
@@ -320,7 +321,7 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
     if (head.isMethod("TRACE") || head.isMethod("CONNECT")) return methodRefused;
     if (core.mux === null) return core.handler;
     const fromNs = core.runtime.clock.nowNs;
-    const route = core.mux.find(r.method, r.host, r.escapedPath, r.query);
+    const route = core.mux.route(r);
     core.runtime.clock.charge(Cost.route, 1);
     this.seen.routed(fromNs);
     r.matched(route.pattern, route.values);
@@ -583,7 +584,8 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
 
   beforeHead(): string {
     const { core, parser, encoder } = this;
-    if (this.isSettled && !this.isBodyOver && (this.mustContinue || parser.bodyRemaining > DRAIN_MAX_BYTES)) encoder.keepAlive = false;
+    if (this.isSettled && !this.isBodyOver && (this.mustContinue || parser.bodyRemaining > DRAIN_MAX_BYTES))
+      encoder.keepAlive = false;
     if (core.isClosing) encoder.keepAlive = false;
     core.runtime.clock.charge(Cost.encode, 1);
     const date = core.dateLine();

@@ -2,7 +2,7 @@
 import type { Ns } from "../base/time.ts";
 import type { RequestLimits } from "../proto/http1/limits.ts";
 import type { Runtime } from "../runtime/port.ts";
-import { DateLine } from "./http-date.ts";
+import type { DateLine } from "./http-date.ts";
 import { type Handler, ServeMux } from "./mux.ts";
 import type { Request } from "./request.ts";
 import { COLLECT_BYTES } from "./response-writer.ts";

@@ -1,3 +1,4 @@
+// tidy-allow dead-file: what tests of servers run on; no server imports it
 /**
  * A runtime, a network and connections in memory, for tests of servers: no kernel below, time stands still until the
  * test moves it. Like Go's httptest, it is what our own tests use. Behaves as src/runtime does: `park` only from the
@@ -9,7 +10,16 @@ import { Errno, SyscallError } from "../base/errno.ts";
 import { type Clock, ManualClock, NEVER, type Ns } from "../base/time.ts";
 import { NO_TRACE, type Tracepoints } from "../base/tracepoints.ts";
 import { latin1, latin1Bytes } from "../proto/http1/text.ts";
-import type { Conn, ConnTiming, Endpoint, Goroutine, GoroutineState, Listener, Network, Runtime } from "../runtime/port.ts";
+import type {
+  Conn,
+  ConnTiming,
+  Endpoint,
+  Goroutine,
+  GoroutineState,
+  Listener,
+  Network,
+  Runtime,
+} from "../runtime/port.ts";
 import { PARKED } from "../runtime/port.ts";
 
 /** Microtask turns after which promises are taken to have settled. */

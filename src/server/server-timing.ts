@@ -1,5 +1,5 @@
 /**
- * The `Server-Timing` field (W3C Server Timing): the stages known when the head is sent, by the names of base/stages.ts,
+ * The `Server-Timing` field (W3C Server Timing): the stages known when the head is sent, named as in base/stages.ts,
  * so that a browser's Network panel shows them. Durations in milliseconds with three decimals.
  */
 import type { StageName } from "../base/stages.ts";

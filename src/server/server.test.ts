@@ -15,7 +15,12 @@ interface Bench {
 
 const PLAIN: ServerOptions = { serverTiming: false };
 
-async function start(handler: Handler | ServeMux, options: ServerOptions = PLAIN, runtime = new FakeRuntime(), connId = 0): Promise<Bench> {
+async function start(
+  handler: Handler | ServeMux,
+  options: ServerOptions = PLAIN,
+  runtime = new FakeRuntime(),
+  connId = 0,
+): Promise<Bench> {
   const server = await listenAndServe(runtime, ":3000", handler, options);
   const conn = runtime.network.connect(3000, connId);
   await runtime.settle();
@@ -65,7 +70,13 @@ describe("connections", () => {
     });
     expect(await exchange(bench, get("/slow") + get("/2") + get("/3"))).toBe("");
     await bench.runtime.advance(SECOND);
-    expect(bench.conn.receiveText().split("\r\n\r\n").slice(1).map((text) => text.replace(/HTTP.*/s, ""))).toEqual(["/slow", "/2", "/3"]);
+    expect(
+      bench.conn
+        .receiveText()
+        .split("\r\n\r\n")
+        .slice(1)
+        .map((text) => text.replace(/HTTP.*/s, "")),
+    ).toEqual(["/slow", "/2", "/3"]);
   });
 
   it("serves hundreds of pipelined requests, other goroutines in between", async () => {
@@ -82,7 +93,9 @@ describe("connections", () => {
     expect(await exchange(second, "GET / HTTP/1.0\r\n\r\n")).toContain("Connection: close\r\n");
     expect(second.conn.serverEnd).toBe("closed");
     const third = await start(hello);
-    expect(await exchange(third, "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")).toContain("Connection: keep-alive\r\n");
+    expect(await exchange(third, "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")).toContain(
+      "Connection: keep-alive\r\n",
+    );
     expect(third.conn.serverEnd).toBe("open");
   });
 
@@ -172,7 +185,9 @@ describe("bodies", () => {
 
   it("drains a small unread body and keeps the connection", async () => {
     const bench = await start(hello);
-    expect(await exchange(bench, `POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n12345${get("/")}`)).toBe(HELLO + HELLO);
+    expect(await exchange(bench, `POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n12345${get("/")}`)).toBe(
+      HELLO + HELLO,
+    );
   });
 
   it("closes instead of draining more than 256 KiB, and lets the answer arrive first", async () => {
@@ -596,7 +611,13 @@ describe("tracepoints", () => {
     await bench.runtime.advance(3 * SECOND);
     const waits = trace.lines.filter((line) => /^handler/.test(line)).map((line) => line.replace(/ 0$/, ""));
     const wait = (what: number) => [`handlerPark 1 ${what}`, "handlerReady 1 0", "handlerRun 1 0"];
-    expect(waits.slice(1)).toEqual([...wait(Parked.body), ...wait(Parked.body), ...wait(Parked.sleep), ...wait(Parked.own), "handlerEnd 1 0"]);
+    expect(waits.slice(1)).toEqual([
+      ...wait(Parked.body),
+      ...wait(Parked.body),
+      ...wait(Parked.sleep),
+      ...wait(Parked.own),
+      "handlerEnd 1 0",
+    ]);
     expect(trace.lines).toContain("requestEnd 1 48 1");
   });
 
@@ -620,7 +641,12 @@ describe("tracepoints", () => {
   it("marks the goroutine with the request it works for", async () => {
     const ids: number[] = [];
     const bench = await start(async (w, r) => {
-      ids.push(...bench.runtime.goroutines().filter((g) => g.name === "serveConn").map((g) => g.requestId));
+      ids.push(
+        ...bench.runtime
+          .goroutines()
+          .filter((g) => g.name === "serveConn")
+          .map((g) => g.requestId),
+      );
       await r.sleep(1);
       w.write("x");
     });

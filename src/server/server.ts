@@ -16,7 +16,12 @@ import type { Request } from "./request.ts";
 import { ServeConn } from "./serve-conn.ts";
 import { ServerCore, type ServerStats, type Timeouts } from "./server-core.ts";
 
-export const DEFAULT_TIMEOUTS: Timeouts = { headNs: 10 * SECOND, bodyNs: 30 * SECOND, idleNs: 5 * SECOND, lingerNs: 2 * SECOND };
+export const DEFAULT_TIMEOUTS: Timeouts = {
+  headNs: 10 * SECOND,
+  bodyNs: 30 * SECOND,
+  idleNs: 5 * SECOND,
+  lingerNs: 2 * SECOND,
+};
 
 /** After a failed accept: 5 ms, doubling to 1 s (Go net/http Server.Serve). */
 const BACK_OFF_MIN_NS = 5 * MILLISECOND;
@@ -44,7 +49,10 @@ export class Server {
     this.core = core;
     this.listener = listener;
     this.stats = core.stats;
-    core.runtime.spawn("acceptLoop", acceptLoop(core, listener, () => this.isClosed));
+    core.runtime.spawn(
+      "acceptLoop",
+      acceptLoop(core, listener, () => this.isClosed),
+    );
   }
 
   /** Where it listens. */
@@ -63,7 +71,7 @@ export class Server {
     for (const conn of [...this.core.living]) conn.kill();
   }
 
-  /** Stops listening, closes idle connections, lets the present requests finish; resolves when no connection is left. */
+  /** Stops listening, closes idle connections, lets the present requests finish; resolves when none is left. */
   shutdown(): Promise<void> {
     this.stopListening();
     if (this.core.living.size === 0) return Promise.resolve();
@@ -135,7 +143,12 @@ export async function listenAndServe(
 }
 
 /** Serves the connections of a listener, which is *taken*. */
-export function serve(runtime: Runtime, listener: Listener, handler: Handler | ServeMux, options: ServerOptions = {}): Server {
+export function serve(
+  runtime: Runtime,
+  listener: Listener,
+  handler: Handler | ServeMux,
+  options: ServerOptions = {},
+): Server {
   const core = new ServerCore(
     runtime,
     handler,

@@ -70,7 +70,7 @@ export class CompletionQueue {
       this.words = this.rings.cq;
       this.doubles = this.rings.cqDoubles;
       this.at = (this.tail & (this.rings.sizes.completions - 1)) * CQ_WORDS;
-      for (let i = this.at + Cq.data; i < this.at + CQ_WORDS; i++) this.words[i] = 0;
+      this.words.fill(0, this.at, this.at + CQ_WORDS);
     }
     const { words, at } = this;
     words[at + Cq.token] = token;

@@ -2,7 +2,6 @@
  * What the transport floor offers sockets, and what it calls back (Linux struct proto, sk_data_ready and friends).
  * All calls are synchronous; a failing call returns -errno. Frozen in docs/adr/0003.
  */
-import type { Address } from "../base/address.ts";
 
 /** Upcalls from softirq or a timer into the socket that owns a connection. They must not free the connection. */
 export interface SocketUpcalls {

@@ -2,8 +2,8 @@
  * A tiny virtual-time harness for tests of the lower floors: hosts with their own clock and timers, driven in order of
  * deadlines. `sim/` does the same with processes and a cost model; these tests must not depend on it.
  */
-import { formatV4, parseAddress, type Address } from "../../src/base/address.ts";
-import { DropReason, DROP_REASONS } from "../../src/base/drop-reasons.ts";
+import { type Address, formatV4, parseAddress } from "../../src/base/address.ts";
+import { DROP_REASONS, DropReason } from "../../src/base/drop-reasons.ts";
 import { Mib } from "../../src/base/mib.ts";
 import { Prng } from "../../src/base/prng.ts";
 import { Sysctls } from "../../src/base/sysctl.ts";
@@ -44,7 +44,13 @@ export interface TestEnv extends HostEnv {
   trace: Tracepoints;
 }
 
-export function makeEnv(name: string, arena: Arena, seed = 1, clock: Clock = new ManualClock(), trace = NO_TRACE): TestEnv {
+export function makeEnv(
+  name: string,
+  arena: Arena,
+  seed = 1,
+  clock: Clock = new ManualClock(),
+  trace = NO_TRACE,
+): TestEnv {
   const pool = new SkBuffPool(arena);
   let frames = 0;
   let conns = 0;
@@ -151,7 +157,12 @@ export class TestHost {
   }
 
   /** Sends `payload` as IP protocol `protocol`. 0 or -errno. */
-  send(to: string, payload: Uint8Array, protocol = TEST_PROTOCOL, options: { df?: boolean; ttl?: number } = {}): number {
+  send(
+    to: string,
+    payload: Uint8Array,
+    protocol = TEST_PROTOCOL,
+    options: { df?: boolean; ttl?: number } = {},
+  ): number {
     const route = this.net.ip.route(ip(to), null, 0);
     if (typeof route === "number") return route;
     const skb = this.env.pool.alloc(payload.length);
@@ -202,7 +213,13 @@ export class Lan {
   }
 
   link(a: Nic, b: Nic, settings: Partial<LinkSettings> = {}): WireLink {
-    const link = new WireLink(`${a.env.name}-${b.env.name}`, a, b, new Prng(this.seed * 31 + this.links.length), settings);
+    const link = new WireLink(
+      `${a.env.name}-${b.env.name}`,
+      a,
+      b,
+      new Prng(this.seed * 31 + this.links.length),
+      settings,
+    );
     this.links.push(link);
     return link;
   }

@@ -1,7 +1,7 @@
 /**
  * A `Backend` of constants, for tests of the control server and the CLI: no kernel, no time.
  */
-import type { Backend, LinkRow, LinkSettings, RejectMode, SyscallRow } from "../../apps/cli/backend.ts";
+import type { Backend, JourneyQuery, LinkRow, LinkSettings, RejectMode, SyscallRow } from "../../apps/cli/backend.ts";
 import { Refusal } from "../../apps/cli/backend.ts";
 import { DROP_REASONS } from "../../src/base/drop-reasons.ts";
 import { STAGES } from "../../src/base/stages.ts";
@@ -136,7 +136,7 @@ export class FakeBackend implements Backend {
       acceptPaused: this.paused,
     } as const;
   }
-  journeys(query: { limit: number; outcome?: string; slowerNs?: number; stage?: string }) {
+  journeys(query: JourneyQuery) {
     this.asked = query;
     return this.kept.slice(0, query.limit);
   }
@@ -169,7 +169,9 @@ export class FakeBackend implements Backend {
     return this.syscallRows.slice(-limit);
   }
   goroutines() {
-    return [{ id: 1, name: "accept loop", state: "parked", parkedOn: "accept fd 3", sinceNs: 0, requestId: 0 }];
+    return [
+      { id: 1, name: "accept loop", state: "parked", parkedOn: "accept fd 3", forNs: 1_500_000_000, requestId: 0 },
+    ];
   }
   sysctlList() {
     return [...this.sysctls].map(([name, value]) => ({ name, value }));

@@ -3,12 +3,12 @@
  */
 import type { Command } from "commander";
 import type { Journey } from "../../../src/journey/journey.ts";
-import { flowLine, waterfall } from "../../../src/journey/render.ts";
+import { ROW_HEADING, renderLine, renderRow, renderWaterfall } from "../../../src/journey/render.ts";
 import { getJson, openStream, serverSentEvents } from "../control-client.ts";
 import { UsageError } from "../exit-codes.ts";
-import { journeyPaint } from "../journey-paint.ts";
+import { journeyPaint, printableJourney } from "../journey-paint.ts";
 import { controlOf, type ReadingOptions, readingCommand } from "../reading-command.ts";
-import { columns, formatNs, json, printable, type Terminal } from "../terminal.ts";
+import { json, type Terminal } from "../terminal.ts";
 import { parseInteger } from "../values.ts";
 
 const MAX_JOURNEYS = 1000;
@@ -53,7 +53,7 @@ async function showLast(options: JourneysOptions, terminal: Terminal): Promise<v
   const journeys = await getJson<Journey[]>(controlOf(options), `/api/journeys?${query}`);
   if (options.json) terminal.out(json(journeys));
   else if (options.line) for (const journey of [...journeys].reverse()) terminal.out(oneLine(journey));
-  else terminal.out(formatTable(journeys));
+  else terminal.out(formatTable(journeys, terminal));
   if (journeys.length === 0 && terminal.isInteractive) terminal.err("(no journey yet: send a request to the site)\n");
 }
 
@@ -67,33 +67,19 @@ async function follow(options: JourneysOptions, terminal: Terminal): Promise<voi
 
 function formatOne(journey: Journey, options: JourneysOptions, terminal: Terminal): string {
   if (options.line) return oneLine(journey);
-  return `${waterfall(journey, { width: Math.min(terminal.width, 120), paint: journeyPaint(terminal) }).trimEnd()}\n\n`;
+  const lines = renderWaterfall(printableJourney(journey), journeyPaint(terminal));
+  return `${lines.join("\n")}\n\n`;
 }
 
 function oneLine(journey: Journey): string {
-  return `${flowLine(journey).trimEnd()}\n`;
+  return `${renderLine(printableJourney(journey))}\n`;
 }
 
-/** The latest first, each with the stage that took longest. */
-export function formatTable(journeys: readonly Journey[]): string {
-  const rows = journeys.map((journey) => {
-    const longest = longestStage(journey);
-    const what = journey.request
-      ? `${journey.request.method} ${journey.request.target}`
-      : `(no request from ${journey.connection.remote})`;
-    const status = journey.response ? String(journey.response.status) : "-";
-    return [
-      String(journey.id),
-      journey.outcome,
-      status,
-      journey.respondedNs === null ? "-" : formatNs(journey.respondedNs),
-      formatNs(journey.totalNs),
-      longest,
-      printable(what),
-    ];
-  });
-  const titles = ["ID", "OUTCOME", "STATUS", "RESPONDED", "TOTAL", "LONGEST", "REQUEST"];
-  return columns([titles, ...rows], ["right", "left", "right", "right", "right", "left", "left"]);
+/** The latest first, each with the wait that took longest. */
+function formatTable(journeys: readonly Journey[], terminal: Terminal): string {
+  const paint = journeyPaint(terminal);
+  const rows = journeys.map((journey) => renderRow(printableJourney(journey), paint));
+  return [ROW_HEADING, ...rows].map((row) => `${row.trimEnd()}\n`).join("");
 }
 
 /** Ids of requests are positive, those of connections that never became one negative. */
@@ -104,11 +90,4 @@ function parseJourneyId(text: string): number {
     "an id is a whole number",
     "list them with: sojourn journeys",
   );
-}
-
-function longestStage(journey: Journey): string {
-  const longest = journey.segments.reduce<Journey["segments"][number] | undefined>((best, segment) => {
-    return best === undefined || segment.endNs - segment.startNs > best.endNs - best.startNs ? segment : best;
-  }, undefined);
-  return longest ? `${longest.stage} ${formatNs(longest.endNs - longest.startNs)}` : "-";
 }

@@ -45,7 +45,7 @@ function linkSetCommand(terminal: Terminal): Command {
 }
 
 /** The layout of iproute2's ipaddress.c, byte for byte; the wire's line follows where there is a wire. */
-export function formatLink(link: LinkRow): string {
+function formatLink(link: LinkRow): string {
   const lines = [
     `${link.ifindex}: ${link.name}: <${link.flags.join(",")}> mtu ${link.mtu} qdisc ${link.qdisc} state ${link.state} mode DEFAULT group default qlen ${link.qlen}`,
     `    link/${link.kind} ${link.address} brd ${link.broadcast}`,

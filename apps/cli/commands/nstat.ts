@@ -24,7 +24,7 @@ export function nstatCommand(terminal: Terminal): Command {
 }
 
 /** The counters whose name matches any of `patterns` (all without patterns), in /proc order. */
-export function selectCounters(
+function selectCounters(
   counters: Readonly<Record<string, number>>,
   patterns: readonly string[],
   zeros: boolean,
@@ -39,7 +39,7 @@ export function selectCounters(
 }
 
 /** nstat.c prints `%-32s%-16llu%6.1f`; the rate needs two samples and is 0.0 here. */
-export function formatCounters(counters: readonly (readonly [string, number])[]): string {
+function formatCounters(counters: readonly (readonly [string, number])[]): string {
   const lines = counters.map(([name, value]) => `${name.padEnd(32)}${String(value).padEnd(16)}${"0.0".padStart(6)}\n`);
   return `#kernel\n${lines.join("")}`;
 }

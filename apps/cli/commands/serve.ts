@@ -27,6 +27,7 @@ interface ServeFlags {
   readonly stream?: string;
   readonly link: LinkSettings;
   readonly kernel: "thread" | "inline";
+  readonly workers: number;
   readonly seed?: number;
   readonly quiet?: boolean;
   readonly maxBody: number;
@@ -60,6 +61,12 @@ export function serveCommand(terminal: Terminal): Command {
       new Option("--kernel <mode>", "the kernel in a thread of its own, or inline")
         .choices(["thread", "inline"])
         .default("thread"),
+    )
+    .option(
+      "--workers <n>",
+      "server processes, each with its own listener (SO_REUSEPORT)",
+      (text) => values.parseInteger("--workers", text, 1, 64),
+      1,
     )
     .option("--seed <n>", "seed of the stack's random numbers", (text) =>
       values.parseInteger("--seed", text, 0, 0xffffffff),
@@ -127,6 +134,7 @@ export function toServeOptions(flags: ServeFlags): ServeOptions {
     ...(flags.stream === undefined ? {} : { streamPath: flags.stream }),
     link: flags.link,
     kernel: flags.kernel,
+    workers: flags.workers,
     ...(flags.seed === undefined ? {} : { seed: flags.seed }),
     maxBodyBytes: flags.maxBody,
     headerTimeoutNs: flags.headerTimeout,

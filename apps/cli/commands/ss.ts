@@ -46,7 +46,7 @@ function isShown(row: SocketRow, options: SsOptions): boolean {
 }
 
 /** ss(8) aligns an address to the right of its column, up to the colon, and the port to the left of the next. */
-export function formatSockets(
+function formatSockets(
   rows: readonly SocketRow[],
   options: { tcp?: boolean; udp?: boolean; info?: boolean; header: boolean },
 ): string {

@@ -54,7 +54,7 @@ async function follow(
 }
 
 /** `[pid 1000] 12:13:14.000123 accept4(3, …) = 7 <0.000021>`, in local time. */
-export function formatSyscall(row: SyscallRow, originNs: bigint): string {
+function formatSyscall(row: SyscallRow, originNs: bigint): string {
   const unixUs = (originNs + BigInt(Math.round(row.atNs))) / 1000n;
   const time = new Date(Number(unixUs / 1000n)).toTimeString().slice(0, 8);
   const micros = String(unixUs % 1_000_000n).padStart(6, "0");

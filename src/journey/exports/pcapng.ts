@@ -1,7 +1,8 @@
 /**
  * pcapng writer (draft-ietf-opsawg-pcapng): Ethernet frames with nanosecond times, several interfaces, comments.
  *
- * Each function returns one block; a capture is `sectionHeader`, `interfaceDescription` for each interface (their order is
+ * Each function returns one block; a capture is `sectionHeader`, `interfaceDescription` for each interface (their
+ * order is
  * their number), then packets. Little-endian. Opens in Wireshark and tcpdump.
  */
 import type { Ns } from "../../base/time.ts";
@@ -61,7 +62,13 @@ export function interfaceDescription(name: string, description = "", snapLength 
  * *Borrows* `bytes[at … at+len)`.
  */
 export function enhancedPacket(
-  ifaceIndex: number, atNs: Ns, originUnixNs: bigint, bytes: Uint8Array, at: number, len: number, options: PacketOptions = {},
+  ifaceIndex: number,
+  atNs: Ns,
+  originUnixNs: bigint,
+  bytes: Uint8Array,
+  at: number,
+  len: number,
+  options: PacketOptions = {},
 ): Uint8Array {
   const unixNs = originUnixNs + BigInt(Math.round(atNs));
   const body = new Bytes();
@@ -72,7 +79,8 @@ export function enhancedPacket(
   body.u32(options.originalLength ?? len);
   body.bytes(bytes, at, len);
   if (options.comment !== undefined) body.option(OPTION_COMMENT, utf8(options.comment));
-  if (options.direction !== undefined) body.option(OPTION_PACKET_FLAGS, Uint8Array.of(options.direction === "inbound" ? 1 : 2, 0, 0, 0));
+  if (options.direction !== undefined)
+    body.option(OPTION_PACKET_FLAGS, Uint8Array.of(options.direction === "inbound" ? 1 : 2, 0, 0, 0));
   if (options.comment !== undefined || options.direction !== undefined) body.endOptions();
   return block(BLOCK_PACKET, body);
 }

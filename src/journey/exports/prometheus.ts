@@ -1,5 +1,6 @@
 /**
- * Prometheus text format 0.0.4: stage histograms of the journeys, and Linux counters under the names node_exporter gives
+ * Prometheus text format 0.0.4: stage histograms of the journeys, and Linux counters under the names node_exporter
+ * gives
  * them (`node_netstat_TcpExt_ListenOverflows`), so that existing dashboards work.
  */
 import { MIB_NAMES } from "../../base/mib.ts";
@@ -29,11 +30,13 @@ function stageLines(statistics: Statistics, lines: string[]): void {
   lines.push(`# HELP ${name} Time a request spent in a stage, per request that met it.`, `# TYPE ${name} histogram`);
   for (const stage of STAGES) {
     const histogram = statistics.stages.get(stage.name);
-    if (histogram !== undefined) histogramLines(name, `stage="${stage.name}",group="${stage.group}",kind="${stage.kind}"`, histogram, lines);
+    if (histogram !== undefined)
+      histogramLines(name, `stage="${stage.name}",group="${stage.group}",kind="${stage.kind}"`, histogram, lines);
   }
   const summary = statistics.summary();
   lines.push("# HELP sojourn_journeys_total Journeys that ended, by outcome.", "# TYPE sojourn_journeys_total counter");
-  for (const [outcome, count] of Object.entries(summary.outcomes)) lines.push(`sojourn_journeys_total{outcome="${outcome}"} ${count}`);
+  for (const [outcome, count] of Object.entries(summary.outcomes))
+    lines.push(`sojourn_journeys_total{outcome="${outcome}"} ${count}`);
 }
 
 function histogramLines(name: string, labels: string, histogram: Histogram, lines: string[]): void {

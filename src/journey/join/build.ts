@@ -36,7 +36,8 @@ export function buildRequest(request: RequestFacts, untilNs: Ns, occupancy: Occu
   const endNs = Math.max(startNs, Math.min(request.endNs, untilNs));
   const send = connection.send;
   // an acknowledged byte was on the wire, whatever its device says
-  if (request.responseHi !== NEVER) request.self.deviceNs = Math.min(send.deviceNs(request.responseHi), request.ackedNs);
+  if (request.responseHi !== NEVER)
+    request.self.deviceNs = Math.min(send.deviceNs(request.responseHi), request.ackedNs);
   const line = new SegmentLine(startNs, endNs);
   sweepRequest(line, request, occupancy);
   const segments = line.finish();
@@ -91,7 +92,8 @@ function connectionOf(connection: ConnectionFacts, reused: boolean): Journey["co
 
 function responseOf(request: RequestFacts): Journey["response"] {
   if (request.responseLo === NEVER) return null;
-  const hi = request.responseHi === NEVER ? Math.max(request.connection.send.writtenHi, request.responseLo) : request.responseHi;
+  const hi =
+    request.responseHi === NEVER ? Math.max(request.connection.send.writtenHi, request.responseLo) : request.responseHi;
   return { status: request.status, bytes: hi - request.responseLo };
 }
 
@@ -112,7 +114,9 @@ function framesOf(request: RequestFacts): Journey["frames"] {
 
 function requestMarks(request: RequestFacts, startNs: Ns, endNs: Ns): Mark[] {
   const { connection } = request;
-  const marks: Mark[] = connection.marks.filter((m) => m.atNs >= startNs && m.atNs <= endNs).slice(0, Limits.marks - 16);
+  const marks: Mark[] = connection.marks
+    .filter((m) => m.atNs >= startNs && m.atNs <= endNs)
+    .slice(0, Limits.marks - 16);
   const add = (name: string, atNs: Ns, value?: number) => {
     if (atNs === NEVER || atNs < startNs || atNs > endNs) return;
     marks.push(value === undefined ? { name, atNs } : { name, atNs, value });
@@ -131,7 +135,11 @@ function requestMarks(request: RequestFacts, startNs: Ns, endNs: Ns): Mark[] {
 
 /** The journey of a connection that never became a request (or whose last head was never whole), up to `untilNs`. */
 export function buildConnection(
-  connection: ConnectionFacts, id: number, untilNs: Ns, occupancy: Occupancy, seen: Seen,
+  connection: ConnectionFacts,
+  id: number,
+  untilNs: Ns,
+  occupancy: Occupancy,
+  seen: Seen,
 ): Journey | null {
   const fresh = !connection.everRequested && !connection.partial;
   const steps = [...connection.headSteps, connection.receive.openStep()];

@@ -4,7 +4,7 @@ import { Point } from "../../base/tracepoints.ts";
 import type { ConnectionFacts } from "./facts.ts";
 import type { Join } from "./join.ts";
 import { Limits } from "./limits.ts";
-import { HELD_NAMES, endingName } from "./outcome.ts";
+import { endingName, HELD_NAMES } from "./outcome.ts";
 
 /** A stamp whose id is a connection (or, for three points, a frame). */
 export function onConnectionPoint(join: Join, atNs: Ns, point: number, id: number, a: number, b: number): void {
@@ -33,7 +33,13 @@ export function onConnectionPoint(join: Join, atNs: Ns, point: number, id: numbe
 
 /** A link whose parent is a connection. */
 export function onConnectionLink(
-  join: Join, atNs: Ns, point: number, child: number, id: number, lo: number, hi: number,
+  join: Join,
+  atNs: Ns,
+  point: number,
+  child: number,
+  id: number,
+  lo: number,
+  hi: number,
 ): void {
   let connection = join.connections.get(id);
   if (connection === undefined && point === Point.segmentReceived) connection = join.open(id, true, atNs);

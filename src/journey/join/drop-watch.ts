@@ -1,7 +1,8 @@
 /**
  * Dropped frames and whom they belonged to.
  *
- * A SYN can be dropped before there is a connection (SYN queue full, accept queue full): its tuple is remembered, so that
+ * A SYN can be dropped before there is a connection (SYN queue full, accept queue full): its tuple is remembered, so
+ * that
  * the journey of the client that tries again starts at its first try, and one that never gets in has a journey too.
  */
 import { dropReasonName } from "../../base/drop-reasons.ts";
@@ -115,7 +116,10 @@ export class DropWatch {
     if (isRefusal(reason)) {
       this.syns.delete(key);
       const { local, remote } = head;
-      this.tell({ local, remote, firstNs: known?.firstNs ?? atNs, lastNs: atNs, count: (known?.count ?? 0) + 1, reason }, "refused");
+      this.tell(
+        { local, remote, firstNs: known?.firstNs ?? atNs, lastNs: atNs, count: (known?.count ?? 0) + 1, reason },
+        "refused",
+      );
     } else if (known !== undefined) {
       known.lastNs = atNs;
       known.count++;
@@ -142,7 +146,12 @@ export class DropWatch {
     ];
     if (lastNs > firstNs) {
       segments.push({
-        stage: "retransmission", group: "network", kind: "wait", startNs: firstNs, endNs: lastNs, reason: "retransmission",
+        stage: "retransmission",
+        group: "network",
+        kind: "wait",
+        startNs: firstNs,
+        endNs: lastNs,
+        reason: "retransmission",
       });
     }
     const reason = dropReasonName(syn.reason);

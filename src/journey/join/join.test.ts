@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { DropReason } from "../../base/drop-reasons.ts";
 import { Ending, Held, Parked } from "../../base/tracepoints.ts";
-import { RecordScript, brief } from "../testing/record-script.ts";
+import { brief, RecordScript } from "../testing/record-script.ts";
 
 /** Connection 1: SYN at 1000, established at 1500, accepted at 1600. */
 function opened(script = new RecordScript()): RecordScript {
@@ -35,9 +35,27 @@ function served(script = opened()): RecordScript {
   return script.at(2130).begin(1);
 }
 
-const TAIL = ["20 encode", "10 write", "15 output", "5 qdisc(qdisc)", "2 output", "18 tx-ring(tx-ring)", "430 ack-wait(ack-wait)"];
+const TAIL = [
+  "20 encode",
+  "10 write",
+  "15 output",
+  "5 qdisc(qdisc)",
+  "2 output",
+  "18 tx-ring(tx-ring)",
+  "430 ack-wait(ack-wait)",
+];
 const HANDSHAKE = ["20 rx-ring(irq)", "10 softirq", "470 syn-queue(handshake)", "500 client(client)"];
-const HEAD = [...HANDSHAKE, "20 rx-ring(irq)", "10 softirq", "0 accept-queue(reader-not-woken)", "0 accept", "70 receive-queue(reader-not-woken)", "5 copy", "15 parse", "10 route"];
+const HEAD = [
+  ...HANDSHAKE,
+  "20 rx-ring(irq)",
+  "10 softirq",
+  "0 accept-queue(reader-not-woken)",
+  "0 accept",
+  "70 receive-queue(reader-not-woken)",
+  "5 copy",
+  "15 parse",
+  "10 route",
+];
 
 describe("a first request on an idle server", () => {
   it("passes every stage, in order, and sums exactly", () => {
@@ -45,16 +63,33 @@ describe("a first request on an idle server", () => {
     script.at(2400).end(1);
     const journey = answered(script).journey(1);
     expect(brief(journey.segments)).toEqual([
-      "20 rx-ring(irq)", "10 softirq", "470 syn-queue(handshake)", "500 client(client)", "20 rx-ring(irq)", "10 softirq",
-      "0 accept-queue(reader-not-woken)", "0 accept", "70 receive-queue(reader-not-woken)", "5 copy", "15 parse",
-      "10 route", "270 process", ...TAIL,
+      "20 rx-ring(irq)",
+      "10 softirq",
+      "470 syn-queue(handshake)",
+      "500 client(client)",
+      "20 rx-ring(irq)",
+      "10 softirq",
+      "0 accept-queue(reader-not-woken)",
+      "0 accept",
+      "70 receive-queue(reader-not-woken)",
+      "5 copy",
+      "15 parse",
+      "10 route",
+      "270 process",
+      ...TAIL,
     ]);
     expect(journey).toMatchObject({
-      id: 1, outcome: "ok", precision: "exact", sampling: 1, truth: "simulated",
+      id: 1,
+      outcome: "ok",
+      precision: "exact",
+      sampling: 1,
+      truth: "simulated",
       connection: { id: 1, local: "10.0.0.1:3000", remote: "10.0.0.2:40001", protocol: "tcp", reused: false },
       request: { method: "GET", target: "/hello?name=secret", bytes: 50 },
       response: { status: 200, bytes: 100 },
-      startNs: 1000, totalNs: 1900, respondedNs: 1470,
+      startNs: 1000,
+      totalNs: 1900,
+      respondedNs: 1470,
       frames: { received: 2, sent: 2, retransmitted: 0, dropped: 0 },
     });
     expect(journey.unobserved).toBeUndefined();
@@ -79,8 +114,18 @@ describe("a first request on an idle server", () => {
     expect(spans).toContainEqual({ stage: "tx-ring", startNs: 2452, endNs: 2470, depth: 1 });
     expect(spans).toContainEqual({ stage: "ack-wait", startNs: 2470, endNs: 2900 });
     expect(marks.map((m) => `${m.name} ${m.atNs}`)).toEqual([
-      "syn 1000", "syn-ack 1030", "established 1500", "accepted 1600", "head-parsed 2120", "routed 2125",
-      "handler-start 2130", "handler-end 2400", "response-begin 2410", "first-byte 2470", "last-byte 2470", "acked 2900",
+      "syn 1000",
+      "syn-ack 1030",
+      "established 1500",
+      "accepted 1600",
+      "head-parsed 2120",
+      "routed 2125",
+      "handler-start 2130",
+      "handler-end 2400",
+      "response-begin 2410",
+      "first-byte 2470",
+      "last-byte 2470",
+      "acked 2900",
     ]);
   });
 
@@ -97,15 +142,33 @@ describe("a first request on an idle server", () => {
 describe("who is to blame", () => {
   it("accept queue: the request that held the loop, by id", () => {
     const script = new RecordScript();
-    script.at(100).syn(7, 100, 100).established(7).accepted(7).segment(7, 0, 10, 100, 100).read(7, 0, 10).readEnd(7, 10);
+    script
+      .at(100)
+      .syn(7, 100, 100)
+      .established(7)
+      .accepted(7)
+      .segment(7, 0, 10, 100, 100)
+      .read(7, 0, 10)
+      .readEnd(7, 10);
     script.request(7, 7, 0, 10, 10).begin(7);
     opened(script).at(1550).segment(1, 0, 50, 1540, 1545).at(1580).end(7);
     script.at(1600).accepted(1).at(1610).read(1, 0, 50).readEnd(1, 50).at(1620).request(1, 1, 0, 50, 50).begin(1);
     script.at(2400).end(1);
     expect(brief(answered(script).journey(1).segments)).toEqual([
-      "20 rx-ring(irq)", "10 softirq", "470 syn-queue(handshake)", "40 client(client)", "5 rx-ring(irq)", "5 softirq",
-      "30 accept-queue(loop-busy by 7)", "20 accept-queue(reader-not-woken)", "0 accept", "10 receive-queue(reader-not-woken)",
-      "0 copy", "10 parse", "780 process", ...TAIL,
+      "20 rx-ring(irq)",
+      "10 softirq",
+      "470 syn-queue(handshake)",
+      "40 client(client)",
+      "5 rx-ring(irq)",
+      "5 softirq",
+      "30 accept-queue(loop-busy by 7)",
+      "20 accept-queue(reader-not-woken)",
+      "0 accept",
+      "10 receive-queue(reader-not-woken)",
+      "0 copy",
+      "10 parse",
+      "780 process",
+      ...TAIL,
     ]);
   });
 
@@ -120,8 +183,13 @@ describe("who is to blame", () => {
     script.transmitted(frame, 5030).at(5100).acked(1, 10);
     const journey = script.journey(1);
     expect(brief(journey.segments).slice(3, 10)).toEqual([
-      "10 client(client)", "5 rx-ring(irq)", "5 softirq", "3480 accept-queue(accept-paused)",
-      "10 accept-queue(reader-not-woken)", "0 accept", "10 receive-queue(reader-not-woken)",
+      "10 client(client)",
+      "5 rx-ring(irq)",
+      "5 softirq",
+      "3480 accept-queue(accept-paused)",
+      "10 accept-queue(reader-not-woken)",
+      "0 accept",
+      "10 receive-queue(reader-not-woken)",
     ]);
     expect(journey.spans).toContainEqual({ stage: "receive-queue", startNs: 1520, endNs: 5020, depth: 50 });
   });
@@ -141,9 +209,20 @@ describe("who is to blame", () => {
     const [, second] = script.journeys();
     expect(second).toMatchObject({ id: 2, startNs: 1990, connection: { reused: true }, outcome: "ok" });
     expect(brief(second?.segments ?? [])).toEqual([
-      "5 rx-ring(irq)", "5 softirq", "10 receive-queue(pipeline by 1)", "10 copy", "90 receive-queue(pipeline by 1)",
-      "20 parse", "0 route", "70 process", "100 send-queue(pipeline by 1)", "0 encode", "0 write", "0 output",
-      "10 tx-ring(tx-ring)", "90 ack-wait(ack-wait)",
+      "5 rx-ring(irq)",
+      "5 softirq",
+      "10 receive-queue(pipeline by 1)",
+      "10 copy",
+      "90 receive-queue(pipeline by 1)",
+      "20 parse",
+      "0 route",
+      "70 process",
+      "100 send-queue(pipeline by 1)",
+      "0 encode",
+      "0 write",
+      "0 output",
+      "10 tx-ring(tx-ring)",
+      "90 ack-wait(ack-wait)",
     ]);
   });
 
@@ -151,8 +230,18 @@ describe("who is to blame", () => {
     const script = opened().at(1600).accepted(1);
     script.at(2000).segment(1, 0, 20, 2000, 2000).read(1, 0, 20).readEnd(1, 20).parseBegin(1, 0).parsed(1, 0);
     script.at(9000).segment(1, 20, 50, 9000, 9000).read(1, 20, 50).readEnd(1, 50).parseBegin(1, 0);
-    script.request(1, 1, 0, 50, 50).begin(1).end(1).responseBegin(1, 0).response(1, 1, 0, 10).write(1, 0, 10).writeEnd(1, 10);
-    script.transmitted(script.cut(1, 0, 10), 9000).at(9100).acked(1, 10);
+    script
+      .request(1, 1, 0, 50, 50)
+      .begin(1)
+      .end(1)
+      .responseBegin(1, 0)
+      .response(1, 1, 0, 10)
+      .write(1, 0, 10)
+      .writeEnd(1, 10);
+    script
+      .transmitted(script.cut(1, 0, 10), 9000)
+      .at(9100)
+      .acked(1, 10);
     const client = script.journey(1).segments.filter((s) => s.stage === "client");
     expect(client.map((s) => s.endNs - s.startNs)).toEqual([500, 7000]);
   });
@@ -161,8 +250,18 @@ describe("who is to blame", () => {
     const script = opened().at(1600).accepted(1);
     script.at(2000).segment(1, 20, 50, 2000, 2000, -1);
     script.at(3000).segment(1, 0, 20, 3000, 3000, 50).read(1, 0, 50).readEnd(1, 50).parseBegin(1, 0);
-    script.request(1, 1, 0, 50, 50).begin(1).end(1).responseBegin(1, 0).response(1, 1, 0, 10).write(1, 0, 10).writeEnd(1, 10);
-    script.transmitted(script.cut(1, 0, 10), 3000).at(3100).acked(1, 10);
+    script
+      .request(1, 1, 0, 50, 50)
+      .begin(1)
+      .end(1)
+      .responseBegin(1, 0)
+      .response(1, 1, 0, 10)
+      .write(1, 0, 10)
+      .writeEnd(1, 10);
+    script
+      .transmitted(script.cut(1, 0, 10), 3000)
+      .at(3100)
+      .acked(1, 10);
     const journey = script.journey(1);
     expect(brief(journey.segments)).toContain("1000 retransmission(retransmission)");
     expect(journey.spans).toContainEqual({ stage: "reassembly", startNs: 2000, endNs: 3000 });
@@ -179,8 +278,15 @@ describe("the handler", () => {
     script.at(2250).ready(1).at(2300).end(9).at(2310).run(1);
     script.at(2320).park(1, Parked.sleep).at(2390).ready(1).run(1).at(2400).end(1);
     expect(brief(answered(script).journey(1).segments)).toEqual([
-      ...HEAD, "70 process", "50 handler(handler)", "50 run-queue(loop-busy by 9)",
-      "10 run-queue(loop-busy by process 2)", "10 process", "70 handler(sleep)", "10 process", ...TAIL,
+      ...HEAD,
+      "70 process",
+      "50 handler(handler)",
+      "50 run-queue(loop-busy by 9)",
+      "10 run-queue(loop-busy by process 2)",
+      "10 process",
+      "70 handler(sleep)",
+      "10 process",
+      ...TAIL,
     ]);
   });
 
@@ -189,19 +295,40 @@ describe("the handler", () => {
     script.at(2000).segment(1, 0, 50, 2000, 2000).read(1, 0, 50).readEnd(1, 50).parseBegin(1, 0);
     script.request(1, 1, 0, 50).begin(1).at(2010).park(1, Parked.body).parsed(1, 50);
     script.at(2130).segment(1, 50, 90, 2110, 2120);
-    script.at(2150).read(1, 50, 90).at(2155).readEnd(1, 90).parseBegin(1, 50).at(2160).requestEnd(1, 90).parsed(1, 90).ready(1);
+    script
+      .at(2150)
+      .read(1, 50, 90)
+      .at(2155)
+      .readEnd(1, 90)
+      .parseBegin(1, 50)
+      .at(2160)
+      .requestEnd(1, 90)
+      .parsed(1, 90)
+      .ready(1);
     script.at(2170).run(1).at(2400).end(1);
     expect(brief(answered(script).journey(1).segments).slice(6)).toEqual([
-      "10 process", "100 client(client)", "10 rx-ring(irq)", "10 softirq", "20 receive-queue(reader-not-woken)", "5 copy",
-      "5 parse", "10 run-queue(reader-not-woken)", "230 process", ...TAIL,
+      "10 process",
+      "100 client(client)",
+      "10 rx-ring(irq)",
+      "10 softirq",
+      "20 receive-queue(reader-not-woken)",
+      "5 copy",
+      "5 parse",
+      "10 run-queue(reader-not-woken)",
+      "230 process",
+      ...TAIL,
     ]);
   });
 });
 
 describe("the response", () => {
   const reasons = [
-    [Held.cwnd, "send-queue(cwnd)"], [Held.rwnd, "send-queue(rwnd)"], [Held.nagle, "send-queue(nagle)"],
-    [Held.cork, "send-queue(cork)"], [Held.pacing, "send-queue(pacing)"], [Held.smallQueue, "send-queue(small-queue)"],
+    [Held.cwnd, "send-queue(cwnd)"],
+    [Held.rwnd, "send-queue(rwnd)"],
+    [Held.nagle, "send-queue(nagle)"],
+    [Held.cork, "send-queue(cork)"],
+    [Held.pacing, "send-queue(pacing)"],
+    [Held.smallQueue, "send-queue(small-queue)"],
   ] as const;
   it.each(reasons)("held by test %i waits as %s", (code, text) => {
     const script = served();
@@ -211,7 +338,12 @@ describe("the response", () => {
     const b = script.cut(1, 60, 100);
     script.at(3450).transmitted(b, 3400).at(3900).acked(1, 100);
     const { segments } = script.journey(1);
-    expect(brief(segments).slice(-4)).toEqual(["10 tx-ring(tx-ring)", `990 ${text}`, "50 tx-ring(tx-ring)", "450 ack-wait(ack-wait)"]);
+    expect(brief(segments).slice(-4)).toEqual([
+      "10 tx-ring(tx-ring)",
+      `990 ${text}`,
+      "50 tx-ring(tx-ring)",
+      "450 ack-wait(ack-wait)",
+    ]);
   });
 
   it("a writer parked on a full send queue waits for the window, not for itself", () => {
@@ -221,12 +353,29 @@ describe("the response", () => {
     script.held(1, Held.rwnd, 30).park(1, Parked.write).at(2210).transmitted(a, 2200);
     script.at(2700);
     const b = script.cut(1, 30, 60);
-    script.at(2710).transmitted(b, 2700).ready(1).run(1).at(2720).write(1, 60, 100).writeEnd(1, 100).response(1, 1, 0, 100).end(1);
+    script
+      .at(2710)
+      .transmitted(b, 2700)
+      .ready(1)
+      .run(1)
+      .at(2720)
+      .write(1, 60, 100)
+      .writeEnd(1, 100)
+      .response(1, 1, 0, 100)
+      .end(1);
     const c = script.cut(1, 60, 100);
     script.at(2730).transmitted(c, 2720).at(2800).acked(1, 100);
     expect(brief(script.journey(1).segments)).toEqual([
-      ...HEAD, "70 process", "0 write", "0 output", "10 tx-ring(tx-ring)", "490 send-queue(rwnd)", "10 tx-ring(tx-ring)",
-      "10 process", "10 tx-ring(tx-ring)", "70 ack-wait(ack-wait)",
+      ...HEAD,
+      "70 process",
+      "0 write",
+      "0 output",
+      "10 tx-ring(tx-ring)",
+      "490 send-queue(rwnd)",
+      "10 tx-ring(tx-ring)",
+      "10 process",
+      "10 tx-ring(tx-ring)",
+      "70 ack-wait(ack-wait)",
     ]);
   });
 
@@ -236,9 +385,15 @@ describe("the response", () => {
     script.responseBegin(1, 0).response(1, 1, 0, 100).write(1, 0, 100).writeEnd(1, 100);
     script.transmitted(script.cut(1, 0, 100), 2400);
     script.at(202_400).lost(1, 0, 100);
-    script.transmitted(script.cut(1, 0, 100), 202_400).at(203_000).acked(1, 100);
+    script
+      .transmitted(script.cut(1, 0, 100), 202_400)
+      .at(203_000)
+      .acked(1, 100);
     const journey = script.journey(1);
-    expect(brief(journey.segments).slice(-2)).toEqual(["200000 ack-wait(ack-wait)", "600 retransmission(retransmission)"]);
+    expect(brief(journey.segments).slice(-2)).toEqual([
+      "200000 ack-wait(ack-wait)",
+      "600 retransmission(retransmission)",
+    ]);
     expect(journey.frames).toMatchObject({ sent: 3, retransmitted: 1 });
     expect(journey.respondedNs).toBe(1400);
   });
@@ -252,14 +407,20 @@ describe("the response", () => {
     const again = script.cut(1, 0, 100);
     script.at(3410).transmitted(again, 3405).at(3500).acked(1, 100);
     expect(brief(script.journey(1).segments).slice(-4)).toEqual([
-      "1000 retransmission(retransmission)", "5 output", "5 tx-ring(tx-ring)", "90 ack-wait(ack-wait)",
+      "1000 retransmission(retransmission)",
+      "5 output",
+      "5 tx-ring(tx-ring)",
+      "90 ack-wait(ack-wait)",
     ]);
   });
 });
 
 describe("stories without a happy end", () => {
   it.each([
-    [Ending.resetReceived, "reset"], [Ending.resetSent, "reset"], [Ending.timeout, "timeout"], [Ending.aborted, "aborted"],
+    [Ending.resetReceived, "reset"],
+    [Ending.resetSent, "reset"],
+    [Ending.timeout, "timeout"],
+    [Ending.aborted, "aborted"],
     [Ending.fin, "aborted"],
   ] as const)("ending %i of a connection with a request is %s", (ending, outcome) => {
     const script = served();
@@ -301,7 +462,12 @@ describe("stories without a happy end", () => {
   it("dropped SYNs without a later try are a dropped connection; without a listener a refused one", () => {
     const script = new RecordScript();
     script.at(10).droppedSyn(1, DropReason.tcpReqQFull).droppedSyn(2, DropReason.noSocket);
-    expect(script.journeys().map((j) => j.outcome).sort()).toEqual(["dropped", "refused"]);
+    expect(
+      script
+        .journeys()
+        .map((j) => j.outcome)
+        .sort(),
+    ).toEqual(["dropped", "refused"]);
   });
 
   it("half a head is a journey without a request", () => {

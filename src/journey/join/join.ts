@@ -8,9 +8,9 @@
 import { NEVER, type Ns } from "../../base/time.ts";
 import { Label, Point } from "../../base/tracepoints.ts";
 import type { Journey, Precision, Truth } from "../journey.ts";
-import { Kind, KIND_FACTOR } from "../record-ring.ts";
-import { type Seen, buildConnection, buildRequest, unobservedBefore } from "./build.ts";
-import { onConnectionPoint, onConnectionLink } from "./connection-points.ts";
+import { KIND_FACTOR, Kind } from "../record-ring.ts";
+import { buildConnection, buildRequest, type Seen, unobservedBefore } from "./build.ts";
+import { onConnectionLink, onConnectionPoint } from "./connection-points.ts";
 import { DropWatch } from "./drop-watch.ts";
 import { ConnectionFacts, type RequestFacts } from "./facts.ts";
 import { FrameTable } from "./frame-table.ts";
@@ -235,7 +235,13 @@ export class Join {
   private finishConnection(connection: ConnectionFacts): void {
     for (const request of [...connection.requests]) this.finishRequest(request);
     if (waitsForRequest(connection)) {
-      const journey = buildConnection(connection, this.nextConnectionJourney(), connection.closedNs, this.occupancy, this.seen);
+      const journey = buildConnection(
+        connection,
+        this.nextConnectionJourney(),
+        connection.closedNs,
+        this.occupancy,
+        this.seen,
+      );
       if (journey !== null) this.finished(journey);
     }
     this.connections.delete(connection.id);

@@ -19,7 +19,9 @@ function checkLaws(journey: Journey, ids: ReadonlySet<number>): void {
     expect(Number.isInteger(segment.endNs)).toBe(true);
     expect(segment.endNs).toBeGreaterThanOrEqual(segment.startNs);
     at = segment.endNs;
-    expect(segment.reason !== undefined, `${text(segment)}: waits and only waits have reasons`).toBe(segment.kind === "wait");
+    expect(segment.reason !== undefined, `${text(segment)}: waits and only waits have reasons`).toBe(
+      segment.kind === "wait",
+    );
     if (segment.reason === "loop-busy" || segment.reason === "pipeline") expect(segment.by).toBeDefined();
     if (typeof segment.by === "number") expect(ids.has(segment.by)).toBe(true);
     expect(segment.by === undefined || segment.by !== journey.id).toBe(true);
@@ -49,7 +51,9 @@ function checkAgainstOracle(world: RandomWorld, journeys: readonly Journey[]): n
       for (const segment of journey.segments) {
         for (let t = segment.startNs + 1; t < segment.endNs; t += 2) {
           if (oracle.label(t) !== text(segment)) {
-            expect(`request ${request.id} at ${t}: ${text(segment)}`).toBe(`request ${request.id} at ${t}: ${oracle.label(t)}`);
+            expect(`request ${request.id} at ${t}: ${text(segment)}`).toBe(
+              `request ${request.id} at ${t}: ${oracle.label(t)}`,
+            );
           }
           compared++;
         }
@@ -84,13 +88,26 @@ describe("every instant has the label the contract's four rules give it", () => 
       world.run();
       const journeys = world.script.journeys();
       instants += checkAgainstOracle(world, journeys);
-      for (const journey of journeys) for (const segment of journey.segments) stages.add(text(segment).replace(/ by .*\)/, ")"));
+      for (const journey of journeys)
+        for (const segment of journey.segments) stages.add(text(segment).replace(/ by .*\)/, ")"));
     }
     expect(instants).toBeGreaterThan(10_000);
     for (const label of [
-      "accept-queue(accept-paused)", "accept-queue(loop-busy)", "receive-queue(pipeline)", "receive-queue(loop-busy)",
-      "reassembly(reassembly)", "retransmission(retransmission)", "run-queue(loop-busy)", "handler(sleep)", "send-queue(cwnd)",
-      "send-queue(pipeline)", "syn-queue(handshake)", "client(client)", "qdisc(qdisc)", "tx-ring(tx-ring)", "ack-wait(ack-wait)",
+      "accept-queue(accept-paused)",
+      "accept-queue(loop-busy)",
+      "receive-queue(pipeline)",
+      "receive-queue(loop-busy)",
+      "reassembly(reassembly)",
+      "retransmission(retransmission)",
+      "run-queue(loop-busy)",
+      "handler(sleep)",
+      "send-queue(cwnd)",
+      "send-queue(pipeline)",
+      "syn-queue(handshake)",
+      "client(client)",
+      "qdisc(qdisc)",
+      "tx-ring(tx-ring)",
+      "ack-wait(ack-wait)",
     ]) {
       expect([...stages]).toContain(label);
     }

@@ -1,7 +1,8 @@
 /** How a story ended (contract §1: `outcome`). */
+
+import { DropReason } from "../../base/drop-reasons.ts";
 import { NEVER } from "../../base/time.ts";
 import { Ending, Held } from "../../base/tracepoints.ts";
-import { DropReason } from "../../base/drop-reasons.ts";
 import type { Outcome } from "../journey.ts";
 import type { ConnectionFacts, RequestFacts } from "./facts.ts";
 

@@ -84,7 +84,15 @@ export class ReceiveFacts {
     if (hi <= this.frontier) return;
     const inOrder = this.frontier < 0 || lo <= this.deliveredHi;
     const frame: ReceivedFrame = {
-      lo, hi, arrivedNs, polledNs, processedNs: atNs, inOrder, pollBeforeNs, filledNs: NEVER, countedFor: -1,
+      lo,
+      hi,
+      arrivedNs,
+      polledNs,
+      processedNs: atNs,
+      inOrder,
+      pollBeforeNs,
+      filledNs: NEVER,
+      countedFor: -1,
     };
     this.frames.push(frame);
     if (!inOrder) this.holes.push(frame);
@@ -164,9 +172,22 @@ export class ReceiveFacts {
   private step(to: number, counting: boolean): Step {
     const u = this.frontier;
     const step: Step = {
-      offset: u, arrivedNs: NEVER, missedNs: NEVER, polledNs: NEVER, pollBeforeNs: 0, processedNs: NEVER, inOrder: true,
-      deliveredNs: NEVER, depthBytes: 0, readNs: NEVER, readEndNs: NEVER, pid: 0,
-      parseNs: NEVER, parsedNs: NEVER, frameCount: 0, frames: [],
+      offset: u,
+      arrivedNs: NEVER,
+      missedNs: NEVER,
+      polledNs: NEVER,
+      pollBeforeNs: 0,
+      processedNs: NEVER,
+      inOrder: true,
+      deliveredNs: NEVER,
+      depthBytes: 0,
+      readNs: NEVER,
+      readEndNs: NEVER,
+      pid: 0,
+      parseNs: NEVER,
+      parsedNs: NEVER,
+      frameCount: 0,
+      frames: [],
     };
     let missedNs = this.droppedNs;
     for (const frame of this.frames) {
@@ -205,7 +226,8 @@ export class ReceiveFacts {
       const kept = [...this.frames].filter((f) => f.hi > to);
       if (kept.length !== this.frames.length) this.frames.replace(kept);
     }
-    while (this.deliveries.length > 0 && (this.deliveries.at(0) as { offset: number }).offset <= to) this.deliveries.shift();
+    while (this.deliveries.length > 0 && (this.deliveries.at(0) as { offset: number }).offset <= to)
+      this.deliveries.shift();
     while (this.reads.length > 0 && (this.reads.at(0) as ReadFact).hi <= to) this.reads.shift();
     this.droppedNs = NEVER;
   }

@@ -7,7 +7,13 @@ import { Limits } from "./limits.ts";
 
 /** `request` and `response` links: byte ranges of the connection's streams. */
 export function onRequestLink(
-  join: Join, atNs: Ns, point: number, requestId: number, connId: number, lo: number, hi: number,
+  join: Join,
+  atNs: Ns,
+  point: number,
+  requestId: number,
+  connId: number,
+  lo: number,
+  hi: number,
 ): void {
   const connection = join.connections.get(connId);
   if (connection === undefined) {

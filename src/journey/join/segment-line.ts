@@ -2,11 +2,12 @@
  * Builds the segments of one journey: a line from start to end that is only ever extended at its end, so that it is
  * contiguous and sums exactly by construction.
  */
-import type { Ns } from "../../base/time.ts";
+
 import { STAGES, type StageGroup, type StageKind, type StageName, type WaitReason } from "../../base/stages.ts";
+import type { Ns } from "../../base/time.ts";
 import type { Blame, Segment } from "../journey.ts";
-import type { Holder } from "./occupancy.ts";
 import { Limits } from "./limits.ts";
+import type { Holder } from "./occupancy.ts";
 
 const KIND_OF = new Map<string, { group: StageGroup; kind: StageKind }>(STAGES.map((s) => [s.name, s]));
 

@@ -1,5 +1,6 @@
 /**
- * What is known of a connection's send stream: writes, frames cut from it, why output held back, acknowledgements, losses.
+ * What is known of a connection's send stream: writes, frames cut from it, why output held back, acknowledgements,
+ * losses.
  * Facts below the oldest unfinished response are forgotten.
  */
 import { NEVER, type Ns } from "../../base/time.ts";
@@ -85,8 +86,18 @@ export class SendFacts {
   /** Output cut [lo,hi) into a frame; below what was sent before it is a retransmission. */
   sent(frameId: number, lo: number, hi: number, atNs: Ns): SentFrame {
     const frame: SentFrame = {
-      frameId, lo, hi, cutNs: atNs, enqueuedNs: NEVER, leftNs: NEVER, postedNs: NEVER, transmittedNs: NEVER,
-      droppedNs: NEVER, qdiscDepth: 0, ringDepth: 0, count: 1,
+      frameId,
+      lo,
+      hi,
+      cutNs: atNs,
+      enqueuedNs: NEVER,
+      leftNs: NEVER,
+      postedNs: NEVER,
+      transmittedNs: NEVER,
+      droppedNs: NEVER,
+      qdiscDepth: 0,
+      ringDepth: 0,
+      count: 1,
     };
     if (lo < this.sentHi && hi <= this.sentHi) {
       this.retransmissions.push(frame);
@@ -138,7 +149,10 @@ export class SendFacts {
     return this.frameDeviceNs(frame, offset);
   }
 
-  /** When `frame` (or the retransmission that replaced it) was on the wire; `offset`: the byte asked for lies before it. */
+  /**
+   * When `frame` (or the retransmission that replaced it) was on the wire; `offset`: the byte asked for lies before
+   * it.
+   */
   frameDeviceNs(frame: SentFrame, offset: number): Ns {
     if (frame.transmittedNs !== NEVER) return frame.transmittedNs;
     const acked = this.ackedHi >= offset;
@@ -162,7 +176,8 @@ export class SendFacts {
   /** Forgets what lies below `offset`. */
   prune(offset: number): void {
     while (this.frames.length > 0 && (this.frames.at(0) as SentFrame).hi <= offset) this.frames.shift();
-    while (this.retransmissions.length > 0 && (this.retransmissions.at(0) as SentFrame).hi <= offset) this.retransmissions.shift();
+    while (this.retransmissions.length > 0 && (this.retransmissions.at(0) as SentFrame).hi <= offset)
+      this.retransmissions.shift();
     while (this.writes.length > 0 && (this.writes.at(0) as WriteFact).hi <= offset) this.writes.shift();
     while (this.acks.length > 0 && (this.acks.at(0) as AckFact).offset <= offset) this.acks.shift();
     while (this.lost.length > 0 && (this.lost.at(0) as LostFact).hi <= offset) this.lost.shift();

@@ -1,6 +1,7 @@
 /** Spans: true residence in each queue, whatever the frontier was doing (law 7). */
-import { NEVER, type Ns } from "../../base/time.ts";
+
 import type { StageName } from "../../base/stages.ts";
+import { NEVER, type Ns } from "../../base/time.ts";
 import type { Span } from "../journey.ts";
 import type { ConnectionFacts, RequestFacts } from "./facts.ts";
 import { Limits } from "./limits.ts";

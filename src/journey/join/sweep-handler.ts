@@ -1,5 +1,6 @@
 /**
- * Rule 2: the handler is unfinished. On the CPU it works; parked it waits for its body (rule 1), its response (rule 3) or
+ * Rule 2: the handler is unfinished. On the CPU it works; parked it waits for its body (rule 1), its response (rule 3)
+ * or
  * something of its own; runnable it waits for whoever has the process.
  */
 import { NEVER, type Ns } from "../../base/time.ts";
@@ -86,7 +87,9 @@ class HandlerSweep {
   }
 
   private bodyOpen(): boolean {
-    return this.request.connection.receive.frontier < this.request.bodyHi && this.request.connection.latest === this.request;
+    return (
+      this.request.connection.receive.frontier < this.request.bodyHi && this.request.connection.latest === this.request
+    );
   }
 
   /** Parked in write: rule 3; where the response has no byte left to wait for, the writer is runnable. */
@@ -101,7 +104,12 @@ class HandlerSweep {
 
 /** Runnable since `readyNs`, on the CPU at `endNs`. `starting`: nobody in the way means the server is at work on it. */
 function sweepRunnable(
-  line: SegmentLine, request: RequestFacts, occupancy: Occupancy, readyNs: Ns, endNs: Ns, starting: boolean,
+  line: SegmentLine,
+  request: RequestFacts,
+  occupancy: Occupancy,
+  readyNs: Ns,
+  endNs: Ns,
+  starting: boolean,
 ): void {
   const toNs = Math.min(endNs, line.limitNs);
   if (toNs <= line.atNs) return;

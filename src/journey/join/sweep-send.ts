@@ -2,9 +2,10 @@
  * Rules 3 and 4: the frontier is the lowest response byte not yet on the wire, then the lowest not yet acknowledged.
  * Works frame by frame and can be continued: a handler parked in write is drawn with it too.
  */
+
+import type { StageName, WaitReason } from "../../base/stages.ts";
 import { NEVER, type Ns } from "../../base/time.ts";
 import { Held } from "../../base/tracepoints.ts";
-import type { StageName, WaitReason } from "../../base/stages.ts";
 import type { RequestFacts } from "./facts.ts";
 import type { Occupancy } from "./occupancy.ts";
 import type { SegmentLine } from "./segment-line.ts";

@@ -1,5 +1,6 @@
 /**
- * The contract's four rules, read literally: the label of a request at one instant, by scanning the plain truth. Slow and
+ * The contract's four rules, read literally: the label of a request at one instant, by scanning the plain truth. Slow
+ * and
  * simple on purpose; it shares nothing with the sweep it checks.
  */
 import { NEVER, type Ns } from "../../base/time.ts";

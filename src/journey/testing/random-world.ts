@@ -9,10 +9,34 @@ import { NEVER, type Ns } from "../../base/time.ts";
 import { Ending, Held, Parked } from "../../base/tracepoints.ts";
 import { RecordScript } from "./record-script.ts";
 
-export interface FrameTruth { lo: number; hi: number; arrNs: Ns; pollNs: Ns; procNs: Ns }
-export interface CutTruth { lo: number; hi: number; cutNs: Ns; enqNs: Ns; leftNs: Ns; postNs: Ns; txNs: Ns; leftSeen: boolean; txSeen: boolean }
-export interface RangeTruth { lo: number; hi: number; startNs: Ns; endNs: Ns }
-export interface StateTruth { atNs: Ns; state: "run" | "body" | "write" | "own" | "sleep" | "ready" | "end" }
+export interface FrameTruth {
+  lo: number;
+  hi: number;
+  arrNs: Ns;
+  pollNs: Ns;
+  procNs: Ns;
+}
+export interface CutTruth {
+  lo: number;
+  hi: number;
+  cutNs: Ns;
+  enqNs: Ns;
+  leftNs: Ns;
+  postNs: Ns;
+  txNs: Ns;
+  leftSeen: boolean;
+  txSeen: boolean;
+}
+export interface RangeTruth {
+  lo: number;
+  hi: number;
+  startNs: Ns;
+  endNs: Ns;
+}
+export interface StateTruth {
+  atNs: Ns;
+  state: "run" | "body" | "write" | "own" | "sleep" | "ready" | "end";
+}
 
 export class RequestTruth {
   readonly id: number;
@@ -152,7 +176,14 @@ export class RandomWorld {
     let at = 0;
     for (let n = 1 + this.prng.below(4); n > 0; n--) {
       const body = this.prng.chance(0.3) ? 1 + this.prng.below(200) : 0;
-      const request: RequestTruth = new RequestTruth(++this.requestIds, at, 2 + this.prng.below(60), body, previous, this.prng);
+      const request: RequestTruth = new RequestTruth(
+        ++this.requestIds,
+        at,
+        2 + this.prng.below(60),
+        body,
+        previous,
+        this.prng,
+      );
       conn.requests.push(request);
       previous = request;
       at = request.b1;
@@ -517,7 +548,15 @@ export class RandomWorld {
     tx.post = Math.max(tx.post, tx.left + this.d(4));
     tx.tx = Math.max(tx.tx, tx.post + this.d(30));
     const cut: CutTruth = {
-      lo, hi, cutNs: this.now, enqNs: tx.enq, leftNs: tx.left, postNs: tx.post, txNs: tx.tx, leftSeen: false, txSeen: false,
+      lo,
+      hi,
+      cutNs: this.now,
+      enqNs: tx.enq,
+      leftNs: tx.left,
+      postNs: tx.post,
+      txNs: tx.tx,
+      leftSeen: false,
+      txSeen: false,
     };
     conn.cuts.push(cut);
     const frame = this.script.cut(conn.id, lo, hi);

@@ -22,7 +22,13 @@ export class RecordScript {
 
   constructor(options: CollectorOptions = {}, pid = 2) {
     this.pid = pid;
-    this.collector = new Collector({ graceNs: 0, precision: "exact", truth: "simulated", budgetPerSecond: Number.POSITIVE_INFINITY, ...options });
+    this.collector = new Collector({
+      graceNs: 0,
+      precision: "exact",
+      truth: "simulated",
+      budgetPerSecond: Number.POSITIVE_INFINITY,
+      ...options,
+    });
     this.collector.attach(this.kernel.buffer, "kernel");
     this.collector.attach(this.process.buffer, `process ${pid}`);
   }
@@ -89,7 +95,10 @@ export class RecordScript {
     return this;
   }
 
-  /** A frame with stream bytes [lo,hi) is processed now; `deliveredTo`: bytes in order afterwards (default hi; −1: none new). */
+  /**
+   * A frame with stream bytes [lo,hi) is processed now; `deliveredTo`: bytes in order afterwards (default hi; −1:
+   * none new).
+   */
   segment(conn: number, lo: number, hi: number, arrivedNs: Ns, polledNs: Ns, deliveredTo = hi): this {
     const frame = ++this.frames;
     this.kernel.stamp(Point.frameReceived, frame, arrivedNs, polledNs);

@@ -1,5 +1,6 @@
 /**
- * A block of field lines by offsets: where each name and value is in the bytes they came in. Strings are made when somebody asks.
+ * A block of field lines by offsets: where each name and value is in the bytes they came in. Strings are made when
+ * somebody asks.
  *
  * The bytes are *borrowed* from the feeder until `detach` copies them, or until a head that came in pieces made the
  * parser collect it here. Offsets are relative to `base`, so that moving the bytes moves nothing else.
@@ -125,5 +126,3 @@ export class FieldBlock {
     for (let i = 0; i < this.count; i++) yield [this.name(i), this.value(i)];
   }
 }
-
-

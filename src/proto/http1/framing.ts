@@ -8,7 +8,15 @@ import { ASTERISK, COMMA, HOST, HTAB, SLASH, SP, TOKEN, ZERO } from "./tables.ts
 import { equalsIgnoreCase } from "./text.ts";
 
 /** The fields the machine itself reads. */
-export const Known = { other: 0, host: 1, contentLength: 2, transferEncoding: 3, connection: 4, expect: 5, upgrade: 6 } as const;
+export const Known = {
+  other: 0,
+  host: 1,
+  contentLength: 2,
+  transferEncoding: 3,
+  connection: 4,
+  expect: 5,
+  upgrade: 6,
+} as const;
 export type Known = (typeof Known)[keyof typeof Known];
 
 const BY_LENGTH: readonly (readonly [name: string, known: Known] | undefined)[] = (() => {
@@ -211,7 +219,8 @@ export class Framing {
       return this.head.isMethod("OPTIONS") || this.refusal.set(400, "target * is for OPTIONS", targetAt);
     }
     const from = base + targetAt;
-    if (startsWith(bytes, from, base + targetEnd, "http://") || startsWith(bytes, from, base + targetEnd, "https://")) return true;
+    if (startsWith(bytes, from, base + targetEnd, "http://") || startsWith(bytes, from, base + targetEnd, "https://"))
+      return true;
     return this.refusal.set(400, "invalid request target", targetAt);
   }
 }

@@ -24,7 +24,7 @@ export const EMPTY_LINES_MAX = 8;
 export const CHUNK_LINE_MAX_BYTES = 4096;
 
 /**
- * Framing bytes a chunked body may cost beyond its data: 16 KiB plus twice the data. Without a bound a peer makes a server
- * read gigabytes of extensions for a body of a few bytes. Over → 400.
+ * Framing bytes a chunked body may cost beyond its data: 16 KiB plus twice the data. Without a bound a peer makes a
+ * server read gigabytes of extensions for a body of a few bytes. Over → 400.
  */
 export const CHUNK_OVERHEAD_BYTES = 16_384;

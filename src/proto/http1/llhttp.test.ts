@@ -82,7 +82,7 @@ function expected(row: Row): Outcome {
       if (error && error[1] !== "22" && error[1] !== "5") outcome.errorAt = off;
     }
   }
-  // A value's trailing white space belongs to llhttp's span, not to the value (RFC 9112 §5); an empty value has no place.
+  // A value's trailing white space belongs to llhttp's span, not to the value (RFC 9112 §5); an empty one has no place.
   outcome.spans = outcome.spans.map((text) => (text.startsWith("header_value") ? text.replace(/[ \t]+$/, "") : text));
   return outcome;
 }
@@ -191,7 +191,8 @@ function compare(row: Row, step: number): void {
     expect(got.headAt).toBe(-1);
     return;
   }
-  if (got.headAt < 0) expect(got.errorAt).toBe(want.headAt); // Refused when the head was complete: llhttp says both.
+  if (got.headAt < 0)
+    expect(got.errorAt).toBe(want.headAt); // Refused when the head was complete: llhttp says both.
   else {
     const { headAt, spans, endsAt } = got;
     expect({ headAt, spans, endsAt }).toEqual({ headAt: want.headAt, spans: want.spans, endsAt: want.endsAt });

@@ -235,7 +235,8 @@ export class RequestParser {
       }
       if (index === VERSION.length - 1) {
         const at = base + this.versionAt;
-        if (bytes[at + MAJOR_AT] !== ZERO + 1) this.refuse(505, "only HTTP/1 is spoken here", this.versionAt + MAJOR_AT);
+        if (bytes[at + MAJOR_AT] !== ZERO + 1)
+          this.refuse(505, "only HTTP/1 is spoken here", this.versionAt + MAJOR_AT);
         // RFC 9112 §2.3: a higher minor version is read as the highest one known.
         this.head.minorVersion = bytes[at + MINOR_AT] === ZERO ? 0 : 1;
         this.state = State.fieldStart;
@@ -323,7 +324,8 @@ export class RequestParser {
     this.pos = pos;
     if (pos === stop) return;
     const byte = bytes[base + pos];
-    if (byte !== CR) return this.refuse(400, byte === LF ? "bare LF in a field line" : "control character in a field value", pos);
+    if (byte !== CR)
+      return this.refuse(400, byte === LF ? "bare LF in a field line" : "control character in a field value", pos);
     this.pos++;
     this.state = State.valueLf;
   }

@@ -2,7 +2,12 @@ import { describe, expect, it } from "vitest";
 import { Headers, LocalProtocolError } from "./headers.ts";
 import { Framing, ResponseEncoder } from "./response-encoder.ts";
 
-function encode(status: number, length: number, set: Record<string, string> = {}, from: { head?: boolean; minor?: number; keep?: boolean } = {}) {
+function encode(
+  status: number,
+  length: number,
+  set: Record<string, string> = {},
+  from: { head?: boolean; minor?: number; keep?: boolean } = {},
+) {
   const encoder = new ResponseEncoder();
   encoder.begin(from.head ?? false, from.minor ?? 1, from.keep ?? true);
   const headers = new Headers();
@@ -77,7 +82,11 @@ describe("headers", () => {
     headers.append("set-cookie", "b=2");
     headers.set("X", 1);
     expect(headers.get("SET-COOKIE")).toBe("a=1, b=2");
-    expect([...headers]).toEqual([["Set-Cookie", "a=1"], ["set-cookie", "b=2"], ["X", "1"]]);
+    expect([...headers]).toEqual([
+      ["Set-Cookie", "a=1"],
+      ["set-cookie", "b=2"],
+      ["X", "1"],
+    ]);
     headers.delete("Set-Cookie");
     expect([headers.has("set-cookie"), headers.count]).toEqual([false, 1]);
   });

@@ -49,7 +49,8 @@ export class ResponseEncoder {
 
   /** An interim response without fields (100 Continue, 102, 103): RFC 9110 §15.2. */
   interim(status: number): string {
-    if (status < 100 || status > 199 || status === 101) throw new LocalProtocolError(`${status} is not an interim status`);
+    if (status < 100 || status > 199 || status === 101)
+      throw new LocalProtocolError(`${status} is not an interim status`);
     return `HTTP/1.1 ${status} ${statusText(status)}\r\n\r\n`;
   }
 
@@ -59,7 +60,8 @@ export class ResponseEncoder {
    */
   head(status: number, headers: Headers, bodyLength: number, extra: string): string {
     if (this.started) throw new LocalProtocolError("the response head was sent before");
-    if (!Number.isInteger(status) || status < 200 || status > 999) throw new LocalProtocolError(`invalid final status ${status}`);
+    if (!Number.isInteger(status) || status < 200 || status > 999)
+      throw new LocalProtocolError(`invalid final status ${status}`);
     let text = statusLine(status) + extra;
     let declared = -1;
     for (let i = 0; i < headers.count; i++) {
@@ -106,7 +108,8 @@ export class ResponseEncoder {
     this.framing = Framing.none;
     // RFC 9110 §8.6: no Content-Length in 204; RFC 9110 §15.4.5: 304 may repeat what a 200 would have had.
     if (status === 204) return "";
-    if (status === 304 || this.headRequest) return length > 0 || (length === 0 && status !== 304) ? `Content-Length: ${length}\r\n` : "";
+    if (status === 304 || this.headRequest)
+      return length > 0 || (length === 0 && status !== 304) ? `Content-Length: ${length}\r\n` : "";
     if (length >= 0) {
       this.framing = Framing.length;
       return `Content-Length: ${length}\r\n`;

@@ -32,7 +32,6 @@ import { enterTimeWait, receiveInTimeWait, reusedIsn, TimeWaitVerdict } from "./
 
 const { Flag } = wire;
 const PURPOSE_REUSEPORT = 4;
-const PROTOCOL_TCP = 6;
 
 /** A segment from IP (Linux tcp_v4_rcv). *Takes* the skb. */
 export function receive(tcp: TcpContext, skb: SkBuff): void {
@@ -200,7 +199,8 @@ function receiveAcceptable(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segm
     return;
   }
   if (tcb.state !== TcpState.established && !advanceState(tcp, tcb, skb, segment)) return;
-  if (isDataAfterClose(tcb, segment) && tcb.orphan) {
+  const isFinWait = tcb.state === TcpState.finWait1 || tcb.state === TcpState.finWait2;
+  if (isFinWait && isDataAfterClose(tcb, segment)) {
     abortForData(tcp, tcb, skb, segment);
     return;
   }
@@ -261,8 +261,12 @@ function enterFinWait2(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment)
     abortForData(tcp, tcb, skb, segment);
     return false;
   }
-  if (segment.has(Flag.fin)) return true;
-  if (finTimeoutNs(tcp, tcb) > 0) orphanInFinWait2(tcp, tcb);
+  if (segment.has(Flag.fin)) {
+    // The FIN is processed next; should it be out of order, this bounds the wait for a good one.
+    tcp.armKeepalive(tcb, tcp.nowNs + finTimeoutNs(tcp, tcb));
+    return true;
+  }
+  orphanInFinWait2(tcp, tcb);
   tcp.env.drops.consume(skb);
   return false;
 }

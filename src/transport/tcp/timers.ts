@@ -4,11 +4,13 @@
  */
 import { MibId } from "../../base/mib.ts";
 import { SECOND, type Ns } from "../../base/time.ts";
+import { Ending } from "../../base/tracepoints.ts";
 import { Flag } from "../../wire/tcp.ts";
 import { TcpState } from "../port.ts";
-import { onGiveUp, orphanInFinWait2 } from "./close.ts";
+import { finTimeoutNs, onGiveUp } from "./close.ts";
 import { RESOURCE_PROBE_NS, TIME_WAIT_NS } from "./constants.ts";
 import type { TcpContext } from "./context.ts";
+import { done } from "./done.ts";
 import { armXmitTimer, probeBackoffNs, retransmit, writeWakeup } from "./output.ts";
 import { enterLoss } from "./recovery.ts";
 import { modelTimeoutNs } from "./rto.ts";
@@ -187,8 +189,14 @@ export function startKeepalive(tcp: TcpContext, tcb: Tcb): void {
 /** Keep-alive, or the end of an orphan's long FIN_WAIT2 (Linux tcp_keepalive_timer). */
 export function onKeepaliveTimeout(tcp: TcpContext, tcb: Tcb): void {
   if (tcb.state === TcpState.finWait2 && tcb.orphan) {
-    if (tcb.linger2Ns >= 0) enterTimeWait(tcp, tcb, TcpState.finWait2, TIME_WAIT_NS);
-    else orphanInFinWait2(tcp, tcb);
+    const left = finTimeoutNs(tcp, tcb) - TIME_WAIT_NS;
+    if (tcb.linger2Ns >= 0 && left > 0) {
+      enterTimeWait(tcp, tcb, TcpState.finWait2, left);
+    } else {
+      sendActiveReset(tcp, tcb);
+      tcp.stampClosed(tcb, Ending.resetSent);
+      done(tcp, tcb);
+    }
     return;
   }
   if (!tcb.keepalive || tcb.state === TcpState.close || tcb.state === TcpState.synSent) return;
