@@ -112,6 +112,7 @@ export const EPOLLERR = 0x8;
 export const EPOLLHUP = 0x10;
 export const EPOLLRDNORM = 0x40;
 export const EPOLLWRNORM = 0x100;
+export const EPOLLWRBAND = 0x200;
 export const EPOLLRDHUP = 0x2000;
 export const EPOLLEXCLUSIVE = 1 << 28;
 export const EPOLLWAKEUP = 1 << 29;

@@ -29,7 +29,7 @@ describe("datagram sockets", () => {
   it("a fresh one: poll, name, and what it cannot do", () => {
     const { process, fd } = setUp();
     expect(fd).toBe(3);
-    expect(process.fileOf(fd)?.poll()).toBe(0x104);
+    expect(process.fileOf(fd)?.poll()).toBe(0x304);
     expect(process.getsockopt(fd, k.SOL_SOCKET, k.SO_TYPE)).toBe(k.SOCK_DGRAM);
     expect(process.listen(fd, 1)).toBe(-Errno.EOPNOTSUPP);
     expect(process.accept4(fd)).toBe(-Errno.EOPNOTSUPP);

@@ -10,7 +10,7 @@ import { type FileKind, Socket, SocketName } from "./file.ts";
 import { isUsableAddress, SocketOptions } from "./socket-options.ts";
 
 const READABLE = k.EPOLLIN | k.EPOLLRDNORM;
-const WRITABLE = k.EPOLLOUT | k.EPOLLWRNORM;
+const WRITABLE = k.EPOLLOUT | k.EPOLLWRNORM | k.EPOLLWRBAND;
 const BROADCAST = Address.v4(0xffffffff);
 /** Largest UDP payload over IPv4. */
 const MAX_PAYLOAD_BYTES = 65507;

@@ -267,6 +267,7 @@ export class InetStream extends Socket implements SocketUpcalls {
     }
     const kept = this.options.get(level, name);
     if (kept !== SocketOptions.UNKNOWN) return kept;
+    if (level !== k.SOL_SOCKET && level !== k.IPPROTO_TCP && level !== k.IPPROTO_IP) return -Errno.EOPNOTSUPP;
     return this.context.tcp.getOption(this.tcb, level, name);
   }
 

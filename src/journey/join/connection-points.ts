@@ -41,6 +41,7 @@ export function onConnectionLink(
   lo: number,
   hi: number,
 ): void {
+  if (point === Point.segmentReceived && hi <= lo) return; // a SYN or a bare ACK: no byte of the stream
   let connection = join.connections.get(id);
   if (connection === undefined && point === Point.segmentReceived) connection = join.open(id, true, atNs);
   if (connection === undefined) {
@@ -120,8 +121,8 @@ function kernelPoint(join: Join, connection: ConnectionFacts, atNs: Ns, point: n
       connection.receive.delivered(a, b, atNs);
       return;
     case Point.held:
-      connection.send.holds(a, atNs);
-      connection.mark({ name: "held", atNs, reason: HELD_NAMES[a] ?? `held ${a}`, value: b });
+      if (connection.send.holds(a, atNs))
+        connection.mark({ name: "held", atNs, reason: HELD_NAMES[a] ?? `held ${a}`, value: b });
       return;
     case Point.acked:
       onAcked(join, connection, a, atNs);

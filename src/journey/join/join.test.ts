@@ -486,3 +486,21 @@ describe("stories without a happy end", () => {
     expect(script.journeys().map((j) => j.id)).toEqual([1]);
   });
 });
+
+describe("what other floors really stamp", () => {
+  it("a SYN is told as an empty segment before its connection: it does not open half a connection", () => {
+    const script = new RecordScript();
+    script.at(1030).segment(1, 0, 0, 1000, 1020, -1);
+    const journey = answered(served(opened(script)).at(2400).end(1)).journey(1);
+    expect(journey).toMatchObject({ startNs: 1000, outcome: "ok", frames: { received: 2 } });
+  });
+
+  it("a handler that burns the CPU without parking holds the process even if the runtime sleeps", () => {
+    const script = opened().at(1510).syn(7, 1500, 1505).established(7).accepted(7).segment(7, 0, 9, 1500, 1505);
+    script.enter().read(7, 0, 9).readEnd(7, 9).request(7, 7, 0, 9, 9).begin(7).at(1515).leave();
+    script.at(1550).segment(1, 0, 50, 1540, 1545).at(1580).enter().end(7);
+    script.at(1600).accepted(1).at(1610).read(1, 0, 50).readEnd(1, 50).at(1620).request(1, 1, 0, 50, 50).begin(1);
+    script.at(2400).end(1);
+    expect(brief(answered(script).journey(1).segments)).toContain("30 accept-queue(loop-busy by 7)");
+  });
+});

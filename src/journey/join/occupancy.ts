@@ -51,9 +51,9 @@ export class Occupancy {
     process.begin(process.runs, 0, atNs);
   }
 
+  /** The process sleeps. A handler that did not park goes on holding it: in virtual time it burns the CPU that way. */
   leave(pid: number, atNs: Ns): void {
     const process = this.process(pid);
-    process.end(process.requests, atNs);
     process.end(process.runs, atNs);
   }
 

@@ -58,8 +58,6 @@ export class SendFacts {
   readonly held = new Fifo<HeldChange>();
   readonly acks = new Fifo<AckFact>();
   readonly lost = new Fifo<LostFact>();
-  /** When the writer was told that the send queue is full, last. */
-  fullQueueNs: Ns = NEVER;
   writtenHi = 0;
   sentHi = 0;
   ackedHi = 0;
@@ -111,16 +109,14 @@ export class SendFacts {
     return frame;
   }
 
-  /** A test of output refused to send, or (`Held.none`) nothing is held any more. */
-  holds(code: number, atNs: Ns): void {
-    if (code === Held.fullQueue) {
-      this.fullQueueNs = atNs;
-      return;
-    }
+  /** A test of output refused to send, or (`Held.none`) nothing is held any more. True if that is news. */
+  holds(code: number, atNs: Ns): boolean {
+    if (code === Held.fullQueue) return false; // known from the parked writer; other tests hold what is in the queue
     const last = this.held.last;
-    if ((last?.code ?? Held.none) === code) return;
+    if ((last?.code ?? Held.none) === code) return false;
     this.held.push({ atNs, code });
     if (this.held.length > Limits.heldChanges) this.held.shift();
+    return true;
   }
 
   /** Everything below `offset` is acknowledged. */

@@ -66,6 +66,8 @@ export class UdpSocket {
    * __udp_enqueue_schedule_skb). True: *takes* the skb. False: the caller keeps it.
    */
   enqueue(skb: SkBuff): boolean {
+    // Closed by the upcall of a neighbour that got the same broadcast.
+    if (this.closed) return false;
     const slotBytes = skb.end - skb.head;
     if (this.memoryBytes > 0 && this.memoryBytes + slotBytes > this.receiveBufferBytes) return false;
     this.memoryBytes += slotBytes;

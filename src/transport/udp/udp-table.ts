@@ -30,7 +30,7 @@ export class UdpTable {
     this.hash = new SipHash(secret);
   }
 
-  /** Binds `socket`, whose address and options are set, to `port`; 0 = an ephemeral one. False: in use, or none is free. */
+  /** Binds `socket`, whose address and options are set, to `port` (0 = an ephemeral one). False: it is in use, or none is free. */
   claim(socket: UdpSocket, port: number): boolean {
     assert(socket.localPort === 0, "a UDP socket is bound once");
     const chosen = port === 0 ? this.chooseEphemeral(socket) : port;

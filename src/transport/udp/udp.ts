@@ -41,8 +41,22 @@ const EHOSTDOWN = 112;
  * 0 where the error may pass (net and host unreachable, for one) and is not reported.
  */
 const UNREACHABLE_ERRNO: readonly number[] = [
-  0, 0, Errno.ENOPROTOOPT, Errno.ECONNREFUSED, Errno.EMSGSIZE, 0, Errno.ENETUNREACH, EHOSTDOWN, ENONET,
-  Errno.ENETUNREACH, Errno.EHOSTUNREACH, 0, 0, Errno.EHOSTUNREACH, Errno.EHOSTUNREACH, Errno.EHOSTUNREACH,
+  0,
+  0,
+  Errno.ENOPROTOOPT,
+  Errno.ECONNREFUSED,
+  Errno.EMSGSIZE,
+  0,
+  Errno.ENETUNREACH,
+  EHOSTDOWN,
+  ENONET,
+  Errno.ENETUNREACH,
+  Errno.EHOSTUNREACH,
+  0,
+  0,
+  Errno.EHOSTUNREACH,
+  Errno.EHOSTUNREACH,
+  Errno.EHOSTUNREACH,
 ];
 
 /** One queued datagram; the caller's reused record. */
