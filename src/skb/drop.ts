@@ -4,8 +4,11 @@
  * Conservation: frames in = delivered + dropped + still owned. A frame that did its work (`consumed`) is delivered.
  */
 import { DROP_REASONS, DropReason } from "../base/drop-reasons.ts";
-import type { Tracepoints } from "../base/tracepoints.ts";
+import { Label, type Tracepoints } from "../base/tracepoints.ts";
 import type { SkBuff, SkBuffPool } from "./skb.ts";
+
+/** Enough for an IP header with options and the ports behind it. */
+const PACKET_LABEL_BYTES = 64;
 
 export class DropCounters {
   /** Frames by reason number. `counts[DropReason.consumed]` are deliveries. */
@@ -21,8 +24,16 @@ export class DropCounters {
   /** Discards. *Takes* the skb. */
   drop(skb: SkBuff, reason: DropReason): void {
     this.counts[reason]++;
-    if (skb.id !== 0) this.trace.drop(reason, skb.id);
+    if (skb.id !== 0) this.tell(skb, reason);
     this.pool.release(skb);
+  }
+
+  /** Who was dropped: the join finds the connection by the addresses and ports in the packet's first bytes. */
+  private tell(skb: SkBuff, reason: DropReason): void {
+    if (skb.net > 0) {
+      this.trace.label(Label.packet, skb.id, skb.bytes, skb.net, Math.min(PACKET_LABEL_BYTES, skb.tail - skb.net));
+    }
+    this.trace.drop(reason, skb.id);
   }
 
   /** The frame has done its work. *Takes* the skb. */

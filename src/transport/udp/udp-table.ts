@@ -12,7 +12,7 @@ import type { UdpSocket } from "./udp-socket.ts";
 
 /** Chains; a power of two. */
 const BUCKETS = 1024;
-/** What a match is worth (Linux compute_score): a bound address outweighs all the rest, since its hash is asked first. */
+/** What a match is worth (Linux compute_score): a bound address outweighs the rest, since its hash is asked first. */
 const SCORE_ADDRESS = 16;
 const SCORE_PART = 4;
 
@@ -30,7 +30,7 @@ export class UdpTable {
     this.hash = new SipHash(secret);
   }
 
-  /** Binds `socket`, whose address and options are set, to `port` (0 = an ephemeral one). False: it is in use, or none is free. */
+  /** Binds `socket`, whose address and options are set; port 0 = an ephemeral one. False: in use, or none is free. */
   claim(socket: UdpSocket, port: number): boolean {
     assert(socket.localPort === 0, "a UDP socket is bound once");
     const chosen = port === 0 ? this.chooseEphemeral(socket) : port;

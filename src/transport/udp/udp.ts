@@ -37,27 +37,22 @@ const EPROTO = 71;
 const EHOSTDOWN = 112;
 
 /**
- * ICMP destination unreachable, by code: the errno of errors that end a connected exchange (Linux icmp_err_convert);
- * 0 where the error may pass (net and host unreachable, for one) and is not reported.
+ * ICMP destination unreachable: errno by code (Linux icmp_err_convert). The codes left out (net and host unreachable,
+ * for one) may pass and are not reported.
  */
-const UNREACHABLE_ERRNO: readonly number[] = [
-  0,
-  0,
-  Errno.ENOPROTOOPT,
-  Errno.ECONNREFUSED,
-  Errno.EMSGSIZE,
-  0,
-  Errno.ENETUNREACH,
-  EHOSTDOWN,
-  ENONET,
-  Errno.ENETUNREACH,
-  Errno.EHOSTUNREACH,
-  0,
-  0,
-  Errno.EHOSTUNREACH,
-  Errno.EHOSTUNREACH,
-  Errno.EHOSTUNREACH,
-];
+const UNREACHABLE_ERRNO: Readonly<Record<number, number>> = {
+  2: Errno.ENOPROTOOPT,
+  3: Errno.ECONNREFUSED,
+  4: Errno.EMSGSIZE,
+  6: Errno.ENETUNREACH,
+  7: EHOSTDOWN,
+  8: ENONET,
+  9: Errno.ENETUNREACH,
+  10: Errno.EHOSTUNREACH,
+  13: Errno.EHOSTUNREACH,
+  14: Errno.EHOSTUNREACH,
+  15: Errno.EHOSTUNREACH,
+};
 
 /** One queued datagram; the caller's reused record. */
 export interface QueuedDatagram {
@@ -136,14 +131,14 @@ export class Udp {
   }
 
   /**
-   * sendto(2): all bytes or none; *copies* `len` bytes at `at`. `to` null: to the connected peer. An unbound socket gets
-   * an ephemeral port. `len`, or:
+   * sendto(2): all bytes or none; *copies* `len` bytes at `at`. `to` null: to the connected peer. An unbound socket
+   * gets an ephemeral port. `len`, or:
    * - -EDESTADDRREQ (no `to`, not connected), -EINVAL (port 0), -ENETUNREACH, -EADDRINUSE (no ephemeral port is free);
    * - -EMSGSIZE: more than 65507 bytes; or more than 65494 on a path that would take them in one piece (loopback), as
    *   packet and link header must fit one 64 KB slot — Linux sends these last 13 bytes;
    * - the pending error of a connected socket (-ECONNREFUSED, …), once: then nothing was sent;
-   * - -ENOBUFS when packet memory is out. A full qdisc is no error, as on Linux without IP_RECVERR: the datagram is lost
-   *   and UdpSndbufErrors counts it. Never -EAGAIN: the send buffer is the device's queue.
+   * - -ENOBUFS when packet memory is out. A full qdisc is no error, as on Linux without IP_RECVERR: the datagram is
+   *   lost and UdpSndbufErrors counts it. Never -EAGAIN: the send buffer is the device's queue.
    */
   send(sock: UdpSocket, bytes: Uint8Array, at: number, len: number, to: Address | null, port: number): number {
     const { env } = this;
@@ -419,8 +414,8 @@ function sourceOf(sock: UdpSocket): Address | null {
 }
 
 /**
- * Room for headers in front of a datagram of `len` payload bytes, or -1 if no slot holds both. A packet that will be cut
- * needs no link header of its own: its pieces get them.
+ * Room for headers in front of a datagram of `len` payload bytes, or -1 if no slot holds both. A packet that will be
+ * cut needs no link header of its own: its pieces get them.
  */
 function headroomFor(len: number, mtu: number): number {
   const left = PAGE_SLOT - udp.HEADER_LEN - len;
