@@ -50,6 +50,12 @@ export const COST_KINDS = 10;
 export interface Clock {
   /** The present, in ns since the server started. Never goes back. */
   nowNs: Ns;
+  /**
+   * From when on this host's CPU takes new work. Virtual time: `nowNs`, which runs ahead of the event while the CPU is
+   * busy, so that DMA fills rings meanwhile. Real time: 0, because there the lateness of the thread that turns the core
+   * is not the host's: an interrupt is served before the next frame lands, however late both come.
+   */
+  readonly freeNs: Ns;
   /** A context switch worth a fresh reading (poll start, softirq end, process enter and leave, handler start and end). */
   tick(): void;
   /** Charge `units` of `kind` to this host's CPU. A no-op in real time, where work takes what it takes. */
@@ -62,6 +68,10 @@ export class ManualClock implements Clock {
   constructor(nowNs: Ns = 0) {
     this.nowNs = nowNs;
   }
+  get freeNs(): Ns {
+    return this.nowNs;
+  }
+
   tick(): void {}
   charge(_kind: Cost, _units: number): void {}
 }

@@ -6,6 +6,7 @@ import type { Clock, Cost, Ns } from "../base/time.ts";
 /** A `Clock` over CLOCK_MONOTONIC. `tick` reads it; between ticks everybody sees the same moment. */
 export class RealClock implements Clock {
   nowNs: Ns;
+  readonly freeNs: Ns = 0;
   /** `process.hrtime.bigint()` at time 0. Pass it to other threads. */
   readonly originNs: bigint;
 

@@ -3,7 +3,7 @@
  *
  *   interrupt ─► schedule(napi) ─► pending ─► run(): poll 64 frames, next device, … until idle, budget or time is spent
  *
- * It runs as a timer of the host, armed for the present of the host's CPU. In virtual time that CPU may be busy past
+ * It runs as a timer of the host, armed for when the host's CPU is free (`Clock.freeNs`). In virtual time that CPU may be busy past
  * the event that raised the interrupt: then the softirq waits while DMA goes on. When the budget is spent
  * with work left, it is armed again behind everything else that is due (what ksoftirqd is for): other work gets a turn.
  */
@@ -77,7 +77,7 @@ export class Softirq {
   }
 
   private raise(): void {
-    if (!this.running && !this.timer.armed) this.env.timers.arm(this.timer, this.env.clock.nowNs);
+    if (!this.running && !this.timer.armed) this.env.timers.arm(this.timer, this.env.clock.freeNs);
   }
 
   private run(): void {
@@ -90,7 +90,8 @@ export class Softirq {
     this.flush();
     this.running = false;
     clock.tick();
-    if (this.pollList.length > 0 || this.transmitList.length > 0) this.raise();
+    // ksoftirqd: behind everything else that is due now.
+    if (this.pollList.length > 0 || this.transmitList.length > 0) this.env.timers.arm(this.timer, clock.nowNs);
   }
 
   /** Linux net_tx_action: each scheduled device once. */

@@ -20,6 +20,11 @@ export class VirtualClock implements Clock {
     this.nowNs = nowNs;
   }
 
+  /** The CPU is busy up to `nowNs`. */
+  get freeNs(): Ns {
+    return this.nowNs;
+  }
+
   /** Nothing: virtual time does not pass by being looked at. */
   tick(): void {}
 

@@ -5,7 +5,7 @@ import { Sim } from "../../src/sim/sim.ts";
 import { parseAddress } from "../../src/base/address.ts";
 import { siteMux } from "../../apps/site/main.ts";
 test("bulk", async () => {
-  const topo = new Topology(defaultTopology(), { seed: 1, clockOf: () => new VirtualClock() });
+  const topo = new Topology(defaultTopology({ loss: 0.01 }), { seed: 1, clockOf: () => new VirtualClock() });
   const sim = new Sim(topo);
   const server = topo.host("server");
   await sim.run(server.listenAndServe(":3000", siteMux()) as any);

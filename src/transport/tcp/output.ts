@@ -11,7 +11,7 @@ import { TcpState } from "../port.ts";
 import { Flag } from "../../wire/tcp.ts";
 import { INITIAL_CWND_SEGMENTS, RESOURCE_PROBE_NS } from "./constants.ts";
 import type { TcpContext } from "./context.ts";
-import { sendProbe, syncMss, transmit } from "./segment.ts";
+import { currentMss, sendProbe, syncMss, transmit } from "./segment.ts";
 import type { SentSegment } from "./retransmit-queue.ts";
 import { CaState, Nagle, XmitTimer, type Tcb } from "./tcb.ts";
 
@@ -28,12 +28,13 @@ export function pushPending(tcp: TcpContext, tcb: Tcb, nonagle: number = tcb.non
 /** The loop of tcp_write_xmit: cuts and sends segments until a test refuses. */
 function writeSegments(tcp: TcpContext, tcb: Tcb, nonagle: number): void {
   const queue = tcb.retransmitQueue;
+  const mss = currentMss(tcb);
   let sent = 0;
   let cwndLimited = false;
   while (tcb.hasUnsent) {
     const lo = tcb.sndNxtOffset;
     const left = tcb.sendQueue.endOffset - lo;
-    const len = Math.min(left, tcb.mssBytes);
+    const len = Math.min(left, mss);
     const isLast = len === left;
     const withFin = isLast && tcb.finQueued;
     if (queue.inFlight >= tcb.cwndSegments && !withFin) {
@@ -57,7 +58,7 @@ function writeSegments(tcp: TcpContext, tcb: Tcb, nonagle: number): void {
 
 /** Nagle's test: may this last piece of `len` bytes leave? (Linux tcp_nagle_check, Minshall's tcp_minshall_check). */
 function nagleAllows(tcb: Tcb, len: number, nonagle: number): boolean {
-  if (len >= tcb.mssBytes || (nonagle & Nagle.push) !== 0) return true;
+  if (len >= currentMss(tcb) || (nonagle & Nagle.push) !== 0) return true;
   if ((nonagle & Nagle.cork) !== 0) return false;
   if ((nonagle & Nagle.off) !== 0 || tcb.retransmitQueue.packetsOut === 0) return true;
   // Only a small segment that is still unacknowledged holds the next small one.
@@ -75,7 +76,7 @@ function sendNew(tcp: TcpContext, tcb: Tcb, lo: number, end: number, withFin: bo
     if (tcb.retransmitQueue.packetsOut === 0) armXmitTimer(tcp, tcb, XmitTimer.probe, RESOURCE_PROBE_NS);
     return false;
   }
-  if (end - lo < tcb.mssBytes && end > lo) tcb.smallSentOffset = end;
+  if (end - lo < currentMss(tcb) && end > lo) tcb.smallSentOffset = end;
   tcb.held = Held.none;
   tcb.heldOffset = -1;
   if (withFin) {
@@ -115,9 +116,9 @@ export function retransmit(tcp: TcpContext, tcb: Tcb, segment: SentSegment): num
     let room = tcb.sndWindowEnd - segment.lo;
     if (room <= 0) {
       if (segment.lo !== tcb.sndUnaOffset) return -Errno.EAGAIN;
-      room = tcb.mssBytes;
+      room = currentMss(tcb);
     }
-    const most = Math.min(tcb.mssBytes, room);
+    const most = Math.min(currentMss(tcb), room);
     const dataEnd = (segment.flags & Flag.fin) !== 0 ? segment.hi - 1 : segment.hi;
     if (dataEnd - segment.lo > most) queue.split(segment, segment.lo + most, tcp.sentSegments, Flag.fin);
   }
@@ -186,7 +187,7 @@ export function writeWakeup(tcp: TcpContext, tcb: Tcb): number {
   const lo = tcb.sndNxtOffset;
   if (tcb.hasUnsent && lo < tcb.sndWindowEnd) {
     const left = tcb.sendQueue.endOffset - lo;
-    const len = Math.min(left, tcb.sndWindowEnd - lo, tcb.mssBytes);
+    const len = Math.min(left, tcb.sndWindowEnd - lo, currentMss(tcb));
     if (tcb.pushOffset < lo + len) tcb.pushOffset = lo + len;
     return sendNew(tcp, tcb, lo, lo + len, len === left && tcb.finQueued) ? 0 : -Errno.ENOBUFS;
   }

@@ -51,6 +51,11 @@ export function syncMss(tcb: Tcb): void {
   tcb.mssBytes = Math.max(mss, 48 - fixedOptionsLen(tcb));
 }
 
+/** Payload of a full segment now: SACK blocks, while there are any, take their room from it (tcp_current_mss). */
+export function currentMss(tcb: Tcb): number {
+  return tcb.mssBytes - sackOptionLen(tcb);
+}
+
 /**
  * Sends stream bytes [lo, hi) with `flags`; a FIN counts one in `hi`, a SYN −1 in `lo`. Returns 0 or -errno; the segment
  * then simply was not sent, as if the wire had lost it.
