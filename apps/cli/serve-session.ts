@@ -11,7 +11,7 @@ import { randomInt } from "node:crypto";
 import { performance } from "node:perf_hooks";
 import type { Backend, LinkSettings } from "./backend.ts";
 import { CommandError, ExitCode } from "./exit-codes.ts";
-import { InlineSession, type Session, type SessionOptions, ThreadSession } from "./session.ts";
+import { InlineSession, type Session, type SessionOptions, type Summary, ThreadSession } from "./session.ts";
 import { SessionBackend } from "./session-backend.ts";
 import { warmUp } from "./warm-up.ts";
 
@@ -54,7 +54,7 @@ export interface RunningServer {
   /** Sends one request through the stack, so that the first screen has a journey to show. */
   firstRequest(): Promise<void>;
   /** Totals for the last line. */
-  summary(): Promise<{ readonly requests: number; readonly connections: number; readonly dropped: number }>;
+  summary(): Promise<Summary>;
   /** Stops the threads, closes ports and devices. Idempotent. */
   close(): Promise<void>;
 }
@@ -86,7 +86,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
     backend: new SessionBackend(session),
     truthLabel: TRUTH,
     firstRequest: () => warmUp(session.client, 1),
-    summary: () => session.summary(),
+    summary: () => session.summary(WARM_UP_REQUESTS),
     close: () => session.close(),
   };
 }

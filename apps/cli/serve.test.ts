@@ -29,7 +29,7 @@ function fakeServer(change: Partial<RunningServer> = {}): RunningServer {
     async firstRequest() {
       for (const listener of backend.listeners) listener(sampleJourney(1));
     },
-    summary: async () => ({ requests: 3, connections: 2, dropped: 1 }),
+    summary: async () => ({ requests: 3, connections: 2, drops: { NO_SOCKET: 1 } }),
     close: async () => void closed++,
     ...change,
   };

@@ -41,6 +41,14 @@ export interface SessionOptions {
   readonly site: SiteOptions;
 }
 
+/** Totals of a run, without the warm-up. */
+export interface Summary {
+  readonly requests: number;
+  readonly connections: number;
+  /** Frames the server host dropped, by Linux drop reason. */
+  readonly drops: Readonly<Record<string, number>>;
+}
+
 export interface SiteStats {
   readonly connections: number;
   readonly requests: number;
@@ -67,7 +75,7 @@ export abstract class Session {
     this.options = options;
     this.kernel = kernel;
     this.collector = new Collector({ truth: "user-space" });
-    this.collector.setSampling(-1);
+    this.collector.setRecording(false);
     this.collector.attach((kernel.shared as { recorder?: SharedArrayBuffer }).recorder as SharedArrayBuffer, "kernel");
   }
 
@@ -99,8 +107,7 @@ export abstract class Session {
 
   /** From here on every request is recorded. */
   async startRecording(): Promise<void> {
-    this.drain();
-    this.collector.setSampling(0);
+    this.collector.setRecording(true);
     this.drainTimer = setInterval(() => this.drain(), DRAIN_INTERVAL_MS);
     this.drainTimer.unref();
   }
@@ -116,10 +123,11 @@ export abstract class Session {
     this.acceptPaused = paused;
   }
 
-  async summary(): Promise<{ requests: number; connections: number; dropped: number }> {
+  /** `warmUps`: our own requests, one connection each, that are nobody's. */
+  async summary(warmUps: number): Promise<Summary> {
     const [stats, totals] = await Promise.all([this.siteStats(), this.kernel.control("totals")]);
     const sum = (key: keyof SiteStats) => stats.reduce((total, one) => total + one[key], 0);
-    return { requests: sum("requests"), connections: sum("connections"), dropped: (totals as Totals).framesDropped };
+    return { requests: sum("requests") - warmUps, connections: sum("connections") - warmUps, drops: (totals as Totals).drops };
   }
 
   close(): Promise<void> {

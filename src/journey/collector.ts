@@ -53,6 +53,7 @@ export class Collector {
   private late = 0;
   private lastNs: Ns = 0;
   private maskBits = 0;
+  private isRecording = true;
   private windowNs: Ns = 0;
   private windowRecords = 0;
   private nowNs: Ns = 0;
@@ -71,7 +72,7 @@ export class Collector {
   /** Adds a recorder's ring. Attach the server's kernel first: at equal times it goes first. */
   attach(buffer: ArrayBufferLike, name: string): void {
     const ring = new RingReader(buffer, name);
-    ring.setMask(2 ** this.maskBits - 1);
+    ring.setMask(this.mask);
     this.rings.push(ring);
   }
 
@@ -83,8 +84,7 @@ export class Collector {
 
   /**
    * Takes what the rings hold up to `nowNs − graceNs` and tells the stories that ended by then. Call it some ten times
-   * a
-   * second (in virtual time: when asked). Returns the records taken; as many as `drainRecords` means there may be more.
+   * a second (in virtual time: when asked). Returns the records taken; as many as `drainRecords` means there may be more.
    */
   drain(nowNs: Ns): number {
     this.nowNs = Math.max(this.nowNs, nowNs);
@@ -149,9 +149,18 @@ export class Collector {
   setSampling(bits: number): void {
     if (bits === this.maskBits) return;
     this.maskBits = bits;
-    const mask = 2 ** bits - 1;
-    for (const ring of this.rings) ring.setMask(mask);
-    this.join.setSampling(mask);
+    for (const ring of this.rings) ring.setMask(this.mask);
+    this.join.setSampling(2 ** bits - 1);
+  }
+
+  /** Stops recording altogether, or starts it again at the present sampling. What was recorded so far stays. */
+  setRecording(on: boolean): void {
+    this.isRecording = on;
+    for (const ring of this.rings) ring.setMask(this.mask);
+  }
+
+  private get mask(): number {
+    return this.isRecording ? 2 ** this.maskBits - 1 : -1;
   }
 
   private get watermarkNs(): Ns {
@@ -197,7 +206,7 @@ export class Collector {
     ring.take();
   }
 
-  /** Once a second: halves the sampled connections above the budget, doubles them well below it. */
+  /** Once a second: fewer connections above the budget; well below it more again, all at once when it is quiet. */
   private adapt(nowNs: Ns, taken: number): void {
     this.windowRecords += taken;
     const elapsedNs = nowNs - this.windowNs;
@@ -208,6 +217,9 @@ export class Collector {
     if (perSecond > this.budgetPerSecond) {
       const halvings = Math.ceil(Math.log2(perSecond / this.budgetPerSecond));
       this.setSampling(Math.min(MASK_BITS_MAX, this.maskBits + halvings));
-    } else if (perSecond < this.budgetPerSecond / 4 && this.maskBits > 0) this.setSampling(this.maskBits - 1);
+    } else if (perSecond < this.budgetPerSecond / 4 && this.maskBits > 0) {
+      const doublings = Math.floor(Math.log2(this.budgetPerSecond / 2 / Math.max(perSecond, 1)));
+      this.setSampling(Math.max(0, this.maskBits - doublings));
+    }
   }
 }

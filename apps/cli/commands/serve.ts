@@ -213,8 +213,10 @@ async function firstJourney(running: RunningServer): Promise<Journey | undefined
 }
 
 async function farewell(running: RunningServer): Promise<string> {
-  const { requests, connections, dropped } = await running.summary();
-  return `\nstopped: ${requests} requests on ${connections} connections, ${dropped} frames dropped\n`;
+  const { requests, connections, drops } = await running.summary();
+  const reasons = Object.entries(drops).map(([reason, count]) => `${reason} ${count}`);
+  const dropped = reasons.length === 0 ? "no frame dropped" : `frames dropped: ${reasons.join(", ")}`;
+  return `\nstopped: ${requests} requests on ${connections} connections, ${dropped}\n`;
 }
 
 /** Waits for the first Ctrl-C (or TERM, HUP); a second one ends the process at once. `release` stops listening. */

@@ -285,6 +285,14 @@ function optionsOf(t: SegmentTemplate): wire.TcpOption[] {
   return options;
 }
 
+/** A connection `open` made. */
+export interface Opened {
+  readonly tcb: Tcb;
+  /** Our initial sequence number, and the host's. */
+  readonly isn: number;
+  readonly iss: number;
+}
+
 /** The other end of a wire with one TestHost: sends templates, expects segments. */
 export class TestPeer {
   readonly host: TestHost;
@@ -323,6 +331,23 @@ export class TestPeer {
       assert(actual === JSON.stringify(value), `${key}: expected ${JSON.stringify(value)}, sent ${JSON.stringify(got)}`);
     }
     return got;
+  }
+
+  /** Drops what was sent so far. */
+  forget(): void {
+    this.sent.length = 0;
+  }
+
+  /**
+   * Opens a connection to a listener of the host: SYN, SYN-ACK, ACK, accept. Sequence numbers of the templates that follow:
+   * ours start at `isn + 1`, the host's at `iss + 1`.
+   */
+  open(listener: Tcb, syn: Partial<SegmentTemplate> = {}, isn = 1000): Opened {
+    this.send({ flags: "S", seq: isn, mss: 1460, ...syn });
+    const { seq: iss, ts } = this.expect({ flags: "S.", ack: (isn + 1) >>> 0 });
+    const echo = syn.ts ? { ts: [syn.ts[0] + 1, ts?.[0] ?? 0] as const } : {};
+    this.send({ flags: ".", seq: isn + 1, ack: iss + 1, window: syn.window ?? 65535, ...echo });
+    return { tcb: this.host.accept(listener), isn, iss };
   }
 
   expectNothing(): void {

@@ -124,7 +124,7 @@ export function receiveInTimeWait(tcp: TcpContext, tw: TimeWaitSock, skb: SkBuff
       tcp.timeWaits.reschedule(tw, TIME_WAIT_NS);
       rememberTimestamp(tcp, tw, segment);
     }
-    tcp.env.drops.drop(skb, DropReason.tcpTimeWait);
+    tcp.env.drops.consume(skb);
     return TimeWaitVerdict.handled;
   }
   const newerTimestamp = segment.options.hasTimestamps && ((tw.tsRecent - segment.options.tsVal) | 0) < 0;
@@ -164,6 +164,8 @@ function receiveInFinWait2(tcp: TcpContext, tw: TimeWaitSock, skb: SkBuff, segme
     rememberTimestamp(tcp, tw, segment);
     tcp.timeWaits.reschedule(tw, TIME_WAIT_NS);
     sendTimeWaitAck(tcp, tw);
+    tcp.env.drops.consume(skb);
+    return;
   }
   tcp.env.drops.drop(skb, reason);
 }
