@@ -7,7 +7,7 @@
 import type { LinkSettings } from "./device/link-settings.ts";
 import type { WireLink } from "./device/wire-link.ts";
 import type { NetDevice } from "./netdev/net-device.ts";
-import { formatSyscall } from "./socket/strace-format.ts";
+import { formatCall } from "./socket/strace-format.ts";
 import { type OwnedSocketRow, processRows, socketRows } from "./socket/tables.ts";
 import type { Stack } from "./stack.ts";
 import type { Topology } from "./topology.ts";
@@ -80,7 +80,7 @@ export interface RouteRow {
   readonly metric: number;
 }
 
-/** One finished system call, as `strace -f` would show it. */
+/** One system call as strace writes it, or a goroutine's `park` and `ready`, without time and process. */
 export interface SyscallRow {
   /** Counts up; a follower asks for what is newer than the last it saw. */
   readonly seq: number;
@@ -201,7 +201,7 @@ function syscallRows(host: Stack, limit: number): SyscallRow[] {
     atNs: record.timeNs,
     pid: record.pid,
     gid: record.gid,
-    text: formatSyscall(record),
+    text: formatCall(record),
   }));
 }
 

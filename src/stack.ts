@@ -57,6 +57,8 @@ export class Stack {
   readonly ringServers = new Map<number, RingServer>();
   /** Processes in the kernel's own thread, by pid. */
   readonly inlineProcesses = new Map<number, InlineProcess>();
+  /** How often asynchronous code of its inline processes was resumed: virtual time stands still until it has run. */
+  resumptions = 0;
   private requestIds = 0;
 
   constructor(options: StackOptions) {
@@ -134,13 +136,21 @@ export class Stack {
     const server = this.attachProcess(options.name, rings, () => inline?.wake());
     const { pid } = server.process;
     const port = new RingPort(pid, rings, pool.arena.bytes, options.clock ?? clock, {
-      onSubmit: () => server.consume(),
+      onSubmit: () => {
+        // Made outside of the driver's turn: time has moved on, and what the calls arm must be looked at.
+        options.wakeDriver?.();
+        server.consume();
+      },
     });
     inline = new InlineProcess({
       clock,
       trace,
       nextRequestId: () => ++this.requestIds,
       ...options,
+      onResume: () => {
+        this.resumptions++;
+        options.onResume?.();
+      },
       port,
       timers,
       pid,

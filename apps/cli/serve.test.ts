@@ -79,7 +79,7 @@ describe("serve", () => {
     expect(readdirSync(join(directory, "sojourn"))).toHaveLength(1);
     process.emit("SIGINT");
     expect(await served).toBe(0);
-    expect(terminal.text.out).toContain("stopped: 3 requests on 2 connections, 1 frames dropped");
+    expect(terminal.text.out).toContain("stopped: 3 requests on 2 connections, frames dropped: NO_SOCKET 1");
     expect([closed, backend.listeners.size, readdirSync(join(directory, "sojourn"))]).toEqual([1, 0, []]);
     await expect(fetch(`${address?.[1]}/api/info`)).rejects.toThrow();
     expect(process.listenerCount("SIGINT")).toBe(before);

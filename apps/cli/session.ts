@@ -71,10 +71,11 @@ export abstract class Session {
   private drainTimer: NodeJS.Timeout | null = null;
   private closing: Promise<void> | null = null;
 
-  protected constructor(options: SessionOptions, kernel: Kernel) {
+  /** `blindWhileBusy`: nothing is observed while a handler holds the thread. */
+  protected constructor(options: SessionOptions, kernel: Kernel, blindWhileBusy: boolean) {
     this.options = options;
     this.kernel = kernel;
-    this.collector = new Collector({ truth: "user-space" });
+    this.collector = new Collector({ truth: "user-space", blindWhileBusy });
     this.collector.setRecording(false);
     this.collector.attach((kernel.shared as { recorder?: SharedArrayBuffer }).recorder as SharedArrayBuffer, "kernel");
   }
@@ -151,7 +152,7 @@ export class ThreadSession extends Session {
   private readonly servers: readonly ProcessHandle[];
 
   private constructor(options: SessionOptions, kernel: Kernel, client: MainProcess, servers: readonly ProcessHandle[]) {
-    super(options, kernel);
+    super(options, kernel, false);
     this.clientProcess = client;
     this.servers = servers;
     this.client = { runtime: client.runtime, siteAddress: SERVER_ADDRESS, sitePort: options.sitePort };
@@ -209,7 +210,7 @@ export class InlineSession extends Session {
     processes: InlineProcess[],
     sites: Server[],
   ) {
-    super(options, kernel);
+    super(options, kernel, true);
     this.machine = kernel.machine as TopologyKernel;
     this.processes = processes;
     this.sites = sites;

@@ -132,6 +132,11 @@ export class Nic implements Device {
     this.post();
   }
 
+  /** Slots in the RX ring: posted empty ones and frames not yet taken. */
+  get rxSlots(): number {
+    return this.rxRing.size - this.unposted;
+  }
+
   /** Plugs the cable in. */
   attach(wire: Wire): void {
     this.wire = wire;

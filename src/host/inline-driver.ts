@@ -61,11 +61,12 @@ export class InlineKernel implements Kernel {
     this.wake();
   }
 
-  /** Asks for a turn: something was submitted or armed from outside of one. */
+  /** Asks for a turn: something is submitted or armed from outside of one. The clock moves to the present. */
   wake(): void {
-    if (this.isTurning || this.isStopped || this.immediate) return;
+    if (this.isTurning || this.isStopped) return;
     this.clock.tick();
-    this.scheduleAt(this.clock.nowNs);
+    if (this.immediate) this.dueNs = Math.min(this.dueNs, this.clock.nowNs);
+    else this.scheduleAt(this.clock.nowNs);
   }
 
   async control(method: string, params?: unknown): Promise<unknown> {

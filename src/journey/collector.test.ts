@@ -97,8 +97,7 @@ describe("the collector", () => {
     exchange(script, 9, SECOND + 2000); // not guarded here, so it must be ignored
     script.collector.drain(2 * SECOND);
     expect(script.collector.list().map((j) => [j.id, j.sampling])).toEqual([[8, 4]]);
-    expect(script.collector.counters().sampling).toBe(2);
-    for (let s = 3; s < 6; s++) script.collector.drain(s * SECOND);
+    // A second with some 60 records, a sixteenth of the budget: every connection again, at once.
     expect(script.collector.counters().sampling).toBe(1);
   });
 

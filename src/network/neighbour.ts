@@ -225,6 +225,15 @@ export class NeighbourTable {
     }
   }
 
+  /** Packets that wait for an address. */
+  get waitingPackets(): number {
+    let sum = 0;
+    for (const entries of this.byDevice) {
+      if (entries !== undefined) for (const neighbour of entries.values()) sum += neighbour.waiting;
+    }
+    return sum;
+  }
+
   /** As `ip neigh`. */
   rows(): NeighbourRow[] {
     return this.all()

@@ -116,6 +116,11 @@ export class Netpoll {
     this.freeSlots.push(slot);
   }
 
+  /** Slots in use: connections, listeners, calls without an answer. */
+  get registered(): number {
+    return this.owners.length - 1 - this.freeSlots.length;
+  }
+
   /** Queues one submission. Never fails: what meets a full ring follows later, in order. */
   submit(op: SysOp, fd: number, token: number, a = 0, b = 0, c = 0, d = 0): void {
     const gid = this.gid;

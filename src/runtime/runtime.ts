@@ -199,7 +199,20 @@ export class GoRuntime implements Runtime {
     return new TimerHandle(this.scheduler.timers, timer);
   }
 
+  resumed(): void {
+    this.netpoll.onResume();
+  }
+
   goroutines(): readonly GoroutineRecord[] {
     return this.scheduler.all();
+  }
+
+  /** What is in use, for leak checks: all of it is given back when what the program opened is closed. */
+  counts(): Readonly<Record<string, number>> {
+    return {
+      goroutines: this.scheduler.all().length,
+      runtimeTimers: this.scheduler.timers.armedCount(),
+      tokens: this.netpoll.registered,
+    };
   }
 }

@@ -42,6 +42,11 @@ export class DropCounters {
     this.pool.release(skb);
   }
 
+  /** Counts a frame that did its work although its skb goes on (a queue *takes* it and frees it itself). */
+  delivered(): void {
+    this.counts[DropReason.consumed]++;
+  }
+
   /** Counts a discard of something that never became an skb (RX ring full, a lost frame on a link). */
   count(reason: DropReason): void {
     this.counts[reason]++;

@@ -115,12 +115,14 @@ export class SkBuff {
   }
 }
 
-/** The pool of one kernel thread. */
+/** The pool of one host, over the arena of its kernel thread. */
 export class SkBuffPool {
   readonly arena: Arena;
   private free: SkBuff | null = null;
   /** skbs handed out and not yet freed. */
   outstanding = 0;
+  /** skbs ever handed out: frames received and frames built. The books of law 4 start here. */
+  handedOut = 0;
   private readonly limit: number;
 
   /** At most `limit` skbs exist; the arena is usually the tighter bound. */
@@ -141,6 +143,7 @@ export class SkBuffPool {
     const skb = this.free ?? new SkBuff(this.arena);
     this.free = skb.next;
     this.outstanding++;
+    this.handedOut++;
     skb.next = null;
     skb.head = slot;
     skb.data = slot + offset;

@@ -101,11 +101,15 @@ export function formatSyscall(record: SyscallRecord): string {
   const seconds = Math.floor(record.timeNs / 1e9);
   const micros = Math.floor((record.timeNs - seconds * 1e9) / 1e3);
   const who = record.gid > 0 ? `pid ${record.pid} g${record.gid}` : `pid ${record.pid}`;
-  const head = `${seconds}.${String(micros).padStart(6, "0")} [${who}]`;
+  return `${seconds}.${String(micros).padStart(6, "0")} [${who}] ${formatCall(record)}`;
+}
+
+/** The call itself: `accept4(3, …, SOCK_NONBLOCK) = 5`, or `park fd 3`. */
+export function formatCall(record: SyscallRecord): string {
   const fd = record.fd >= 0 ? ` fd ${record.fd}` : "";
-  if (record.call === "park" || record.call === "ready") return `${head} ${record.call}${fd}`;
-  if (record.call === "exit_group") return `${head} exit_group(${record.args[0]}) = ?`;
-  return `${head} ${record.call}(${formatArguments(record)}) = ${formatResult(record.result)}`;
+  if (record.call === "park" || record.call === "ready") return `${record.call}${fd}`;
+  if (record.call === "exit_group") return `exit_group(${record.args[0]}) = ?`;
+  return `${record.call}(${formatArguments(record)}) = ${formatResult(record.result)}`;
 }
 
 function formatResult(result: number): string {

@@ -86,7 +86,7 @@ function topologyWorld(): SyscallPortWorld {
       for (let i = 0; i < 20 && topology.deadline() !== NEVER; i++) settle(60 * SECOND);
       for (const host of hosts) expect(host.tcp.rows()).toEqual([]);
       topology.close();
-      expect(topology.pool.outstanding).toBe(0);
+      for (const { env } of topology.hosts) expect(env.pool.outstanding).toBe(0);
       expect(topology.arena.outstanding).toBe(0);
     },
   };

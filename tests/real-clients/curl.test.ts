@@ -165,7 +165,8 @@ describe.skipIf(requires("curl")).each([
     ["length and chunks", "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400],
     ["a NUL", "GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n", 400],
     ["a chunk size that is none", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400],
-    ["HTTP/2 with prior knowledge", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505],
+    ["a version of tomorrow", "GET /hello HTTP/3.0\r\nHost: x\r\n\r\n", 505],
+    ["the preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400],
     ["a TLS hello", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400],
   ])("answers malformed requests (%s) and goes on", async (_name, request, status) => {
     const answer = await exchange(server.port, Buffer.from(request, "latin1"));

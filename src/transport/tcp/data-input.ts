@@ -96,6 +96,7 @@ export function appendTrimmed(tcp: TcpContext, tcb: Tcb, skb: SkBuff): void {
   const fresh = skb.len;
   tcb.setRcvNxt(tcb.rcvNxtOffset + fresh);
   tcb.bytesReceived += fresh;
+  tcp.env.drops.delivered();
   tcb.receiveQueue.append(skb, tcp.nowNs);
 }
 

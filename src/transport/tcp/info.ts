@@ -94,10 +94,10 @@ export function infoValue(_tcb: Tcb, _name: number): number {
   return -Errno.ENOPROTOOPT;
 }
 
-/** Rows of `ss -ta`: listeners, connections, half-open and TIME_WAIT. */
+/** Rows of `ss -ta`: listeners, connections, half-open and TIME_WAIT; not sockets that are neither, as Linux. */
 export function socketRows(tcp: TcpContext): SocketRow[] {
   const rows: SocketRow[] = [];
-  for (const tcb of tcp.endpoints) if (tcb.state !== TcpState.close || tcb.localPort !== 0) rows.push(rowOf(tcp, tcb));
+  for (const tcb of tcp.endpoints) if (tcb.state !== TcpState.close) rows.push(rowOf(tcp, tcb));
   tcp.connections.forEach((sock) => {
     if (sock instanceof RequestSock || sock instanceof TimeWaitSock) rows.push(miniRow(sock));
   });

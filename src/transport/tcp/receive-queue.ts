@@ -47,6 +47,8 @@ export class ReceiveQueue {
   endOffset = 0;
   /** What the queue holds of the receive buffer, in bytes of memory (Linux sk_rmem_alloc). */
   memoryBytes = 0;
+  /** Slots owned: stream pages, and frames whose payload stayed in place. */
+  slots = 0;
   private readonly pool: SkBuffPool;
   private readonly arena: Arena;
   private head: Run | null = null;
@@ -181,6 +183,7 @@ export class ReceiveQueue {
     if (--slot.runs === 0) {
       this.memoryBytes -= slot.chargedBytes;
       this.arena.release(slot.address);
+      this.slots--;
       slot.next = this.spareSlots;
       this.spareSlots = slot;
     }
@@ -189,6 +192,7 @@ export class ReceiveQueue {
   }
 
   private newSlot(address: number, size: number): Slot {
+    this.slots++;
     const slot = this.spareSlots ?? new Slot();
     this.spareSlots = slot.next;
     slot.next = null;

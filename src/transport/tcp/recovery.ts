@@ -53,9 +53,9 @@ export function controlWindow(tcp: TcpContext, tcb: Tcb, ack: AckOutcome): void 
   const delivered = tcb.deliveredSegments - ack.deliveredBefore;
   if (tcb.caState === CaState.recovery || tcb.caState === CaState.cwr) {
     reduceWindow(tcb, delivered, ack);
-  } else if (ack.dataAcked) {
+  } else if (ack.dataAcked && delivered > 0) {
     tcb.cwndLimited = isCwndLimited(tcb);
-    tcb.congestion.onAck(tcb, ack.ackedSegments, tcp.nowNs);
+    tcb.congestion.onAck(tcb, delivered, tcp.nowNs);
     tcb.cwndStampNs = tcp.nowNs;
   }
 }

@@ -23,6 +23,8 @@ export class SendQueue {
   startOffset = 0;
   /** Stream offset one past the last byte written by the process (RFC 9293 has no name; Linux write_seq). */
   endOffset = 0;
+  /** Pages owned. */
+  pages = 0;
   private readonly arena: Arena;
   private head: SendPage | null = null;
   private tail: SendPage | null = null;
@@ -99,6 +101,7 @@ export class SendQueue {
   private addPage(wanted: number): SendPage | null {
     const address = takePage(this.arena, wanted, this.length);
     if (address === 0) return null;
+    this.pages++;
     const page = this.spare ?? new SendPage();
     this.spare = null;
     page.address = address;
@@ -118,6 +121,7 @@ export class SendQueue {
     if (this.head === null) this.tail = null;
     if (this.cursor === page) this.cursor = null;
     this.arena.release(page.address);
+    this.pages--;
     page.next = null;
     this.spare = page;
   }

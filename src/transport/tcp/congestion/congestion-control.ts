@@ -8,8 +8,8 @@ import type { Tcb } from "../tcb.ts";
 export interface CongestionControl {
   /** Linux name, as `sysctl net.ipv4.tcp_congestion_control` and `ss -i` show it. */
   readonly name: string;
-  /** `ackedSegments` were acknowledged while the window was the limit, outside recovery. May raise `cwndSegments`. */
-  onAck(tcb: Tcb, ackedSegments: number, nowNs: Ns): void;
+  /** `deliveredSegments` more have reached the peer by this ACK, outside recovery. May raise `cwndSegments`. */
+  onAck(tcb: Tcb, deliveredSegments: number, nowNs: Ns): void;
   /** The slow-start threshold after a loss (or ECN) now, in segments, at least 2. */
   ssthresh(tcb: Tcb): number;
 }

@@ -31,9 +31,9 @@ export function additiveIncrease(tcb: Tcb, window: number, ackedSegments: number
 export class Reno implements CongestionControl {
   readonly name = "reno";
 
-  onAck(tcb: Tcb, ackedSegments: number, _nowNs: Ns): void {
+  onAck(tcb: Tcb, deliveredSegments: number, _nowNs: Ns): void {
     if (!tcb.cwndLimited) return;
-    let acked = ackedSegments;
+    let acked = deliveredSegments;
     if (tcb.cwndSegments < tcb.ssthreshSegments) {
       acked = slowStart(tcb, acked);
       if (acked === 0) return;
