@@ -6,8 +6,25 @@
  * answer at once or with a promise. To refuse, throw `Refusal`.
  */
 import type { StageName } from "../../src/base/stages.ts";
+import type { LinkSettings as WireSettings } from "../../src/device/link-settings.ts";
+import type { GoroutineRow } from "../../src/host/process-control.ts";
+import type {
+  LinkRow,
+  NeighbourRow,
+  ProcessRow,
+  RejectMode,
+  RouteRow,
+  SyscallRow,
+  SysctlRow,
+} from "../../src/inspect.ts";
 import type { Journey, Outcome } from "../../src/journey/journey.ts";
 import type { SocketRow } from "../../src/transport/port.ts";
+
+export type { GoroutineRow, LinkRow, NeighbourRow, ProcessRow, RejectMode, RouteRow, SyscallRow, SysctlRow };
+export { REJECT_MODES } from "../../src/inspect.ts";
+
+/** What can be changed about a wire; absent = as it is. */
+export type LinkSettings = Partial<WireSettings>;
 
 export type Awaitable<T> = T | Promise<T>;
 
@@ -39,109 +56,6 @@ export interface JourneyQuery {
   readonly slowerNs?: number;
   /** Only journeys that spent time in this stage. */
   readonly stage?: StageName;
-}
-
-/** One interface as `ip -s link` shows it. */
-export interface LinkRow {
-  readonly ifindex: number;
-  readonly name: string;
-  /** Without the angle brackets: BROADCAST, MULTICAST, UP, LOWER_UP. */
-  readonly flags: readonly string[];
-  readonly mtu: number;
-  readonly qdisc: string;
-  readonly state: "UP" | "DOWN" | "UNKNOWN";
-  readonly qlen: number;
-  readonly kind: "ether" | "loopback";
-  readonly address: string;
-  readonly broadcast: string;
-  /** a.b.c.d/n of the interface, or "". */
-  readonly inet: string;
-  readonly rx: {
-    readonly bytes: number;
-    readonly packets: number;
-    readonly errors: number;
-    readonly dropped: number;
-    readonly missed: number;
-    readonly mcast: number;
-  };
-  readonly tx: {
-    readonly bytes: number;
-    readonly packets: number;
-    readonly errors: number;
-    readonly dropped: number;
-    readonly carrier: number;
-    readonly collsns: number;
-  };
-  /** The wire behind it: delay, rate, loss as `--link` takes them; absent for devices without a simulated wire. */
-  readonly wire?: Readonly<Record<string, string | number>>;
-}
-
-/** What can be changed about a wire; absent = as it is. */
-export interface LinkSettings {
-  readonly delayNs?: number;
-  readonly jitterNs?: number;
-  /** 0 = unlimited. */
-  readonly rateBitsPerSecond?: number;
-  /** Probabilities, 0 to 1. */
-  readonly loss?: number;
-  readonly duplicate?: number;
-  readonly reorder?: number;
-  readonly corrupt?: number;
-  readonly mtu?: number;
-  /** Frames the wire may hold. */
-  readonly limit?: number;
-}
-
-export interface ProcessRow {
-  readonly pid: number;
-  readonly name: string;
-  readonly state: string;
-  readonly fds: number;
-  readonly goroutines: number;
-}
-
-export interface NeighbourRow {
-  readonly address: string;
-  readonly dev: string;
-  readonly mac: string;
-  /** REACHABLE, STALE, DELAY, PROBE, INCOMPLETE, FAILED, PERMANENT. */
-  readonly state: string;
-}
-
-export interface RouteRow {
-  /** a.b.c.d/n or "default". */
-  readonly destination: string;
-  readonly via: string;
-  readonly dev: string;
-  readonly source: string;
-  readonly metric: number;
-}
-
-/** One finished system call, as `strace -f -T -tt` would show it. */
-export interface SyscallRow {
-  /** Counts up; a follower asks for what is newer than the last it saw. */
-  readonly seq: number;
-  readonly atNs: number;
-  readonly pid: number;
-  readonly gid: number;
-  /** `accept4(3, {sa_family=AF_INET, …}, [16], SOCK_NONBLOCK) = 7`, without time. */
-  readonly text: string;
-  readonly durationNs: number;
-}
-
-export interface GoroutineRow {
-  readonly id: number;
-  readonly name: string;
-  readonly state: string;
-  readonly parkedOn: string;
-  /** How long it has been in this state. */
-  readonly forNs: number;
-  readonly requestId: number;
-}
-
-export interface SysctlRow {
-  readonly name: string;
-  readonly value: string;
 }
 
 /** Stops a capture or a subscription. Idempotent. */
@@ -178,10 +92,6 @@ export interface Backend {
   stages(): readonly unknown[];
   dropReasons(): readonly unknown[];
 }
-
-/** What meets a SYN to a rejected port (iptables REJECT --reject-with tcp-reset, icmp-admin-prohibited; DROP). */
-export const REJECT_MODES = ["none", "tcp-reset", "icmp-admin-prohibited", "drop"] as const;
-export type RejectMode = (typeof REJECT_MODES)[number];
 
 /** A request the backend or the control server refuses: becomes `{ error, why, next }` with `status`. */
 export class Refusal extends Error {

@@ -1,13 +1,13 @@
 /**
- * Values as people type them: durations, rates, sizes, probabilities, ports, networks. Every parser throws `UsageError`
+ * Values as people type them: durations, sizes, ports, networks. Every parser throws `UsageError`
  * with what, why and next; `flag` names the option in the message.
  */
 import { type Cidr, parseCidr, parseV4 } from "../../src/base/address.ts";
+import { parseLinkSettings as readLinkSettings } from "../../src/device/link-settings.ts";
 import type { LinkSettings } from "./backend.ts";
 import { UsageError } from "./exit-codes.ts";
 
 const DURATION_UNITS: Readonly<Record<string, number>> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9 };
-const RATE_UNITS: Readonly<Record<string, number>> = { bit: 1, kbit: 1e3, mbit: 1e6, gbit: 1e9 };
 const SIZE_UNITS: Readonly<Record<string, number>> = {
   "": 1,
   b: 1,
@@ -36,17 +36,6 @@ export function parseDurationNs(flag: string, text: string): number {
   );
 }
 
-/** `10mbit` → bits per second, as tc(8) writes rates; 0 = unlimited. */
-export function parseRate(flag: string, text: string): number {
-  const rate = text === "0" ? 0 : scaled(text, RATE_UNITS);
-  if (rate !== undefined) return rate;
-  throw new UsageError(
-    `${flag}: "${text}" is not a rate`,
-    "a rate is a number and one of bit kbit mbit gbit",
-    `write it like ${flag} 10mbit`,
-  );
-}
-
 /** `64MiB`, `1024` → bytes. */
 export function parseBytes(flag: string, text: string): number {
   const bytes = scaled(text, SIZE_UNITS);
@@ -55,18 +44,6 @@ export function parseBytes(flag: string, text: string): number {
     `${flag}: "${text}" is not a size`,
     "a size is a whole number of bytes, or one with KiB, MiB or GiB",
     `write it like ${flag} 64MiB`,
-  );
-}
-
-/** `1%` or `0.01` → 0.01. */
-export function parseProbability(flag: string, text: string): number {
-  const match = /^([0-9]+(?:\.[0-9]+)?)(%?)$/.exec(text);
-  const value = match ? Number(match[1]) / (match[2] ? 100 : 1) : Number.NaN;
-  if (value >= 0 && value <= 1) return value;
-  throw new UsageError(
-    `${flag}: "${text}" is not a probability`,
-    "it must lie between 0% and 100%",
-    `write it like ${flag} 1%`,
   );
 }
 
@@ -119,35 +96,11 @@ export function parseControlUrl(text: string): string {
   );
 }
 
-type LinkKey = "delay" | "jitter" | "rate" | "loss" | "duplicate" | "reorder" | "corrupt" | "mtu" | "limit";
-
-const LINK_KEYS: Readonly<Record<LinkKey, (flag: string, text: string) => LinkSettings>> = {
-  delay: (flag, text) => ({ delayNs: parseDurationNs(flag, text) }),
-  jitter: (flag, text) => ({ jitterNs: parseDurationNs(flag, text) }),
-  rate: (flag, text) => ({ rateBitsPerSecond: parseRate(flag, text) }),
-  loss: (flag, text) => ({ loss: parseProbability(flag, text) }),
-  duplicate: (flag, text) => ({ duplicate: parseProbability(flag, text) }),
-  reorder: (flag, text) => ({ reorder: parseProbability(flag, text) }),
-  corrupt: (flag, text) => ({ corrupt: parseProbability(flag, text) }),
-  mtu: (flag, text) => ({ mtu: parseInteger(flag, text, 68, 65535) }),
-  limit: (flag, text) => ({ limit: parseInteger(flag, text, 1, 1_000_000) }),
-};
-
-/** One `key=value` pair each, as `--link` and `PUT /api/links/NAME` take them. */
+/** `key=value` pairs as `--link` and `PUT /api/links/NAME` take them, in tc's words. */
 export function parseLinkSettings(flag: string, pairs: Iterable<readonly [string, string]>): LinkSettings {
-  let settings: LinkSettings = {};
-  for (const [key, text] of pairs) {
-    const parse = Object.hasOwn(LINK_KEYS, key) ? LINK_KEYS[key as LinkKey] : undefined;
-    if (!parse) {
-      throw new UsageError(
-        `${flag}: unknown setting "${key}"`,
-        `a link has ${Object.keys(LINK_KEYS).join(", ")}`,
-        `write it like ${flag} delay=10ms,rate=10mbit,loss=1%`,
-      );
-    }
-    settings = { ...settings, ...parse(`${flag} ${key}`, text) };
-  }
-  return settings;
+  const read = readLinkSettings(Array.from(pairs, ([key, value]) => `${key}=${value}`).join(","));
+  if ("settings" in read) return read.settings;
+  throw new UsageError(`${flag}: ${read.error}`, read.why, read.next);
 }
 
 /** Splits `delay=10ms,loss=1%`. */

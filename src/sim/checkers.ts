@@ -5,6 +5,7 @@
  */
 import { DROP_REASONS, DropReason } from "../base/drop-reasons.ts";
 import type { Ns } from "../base/time.ts";
+import type { Arena } from "../skb/arena.ts";
 import type { HostEnv } from "../skb/host-env.ts";
 import type { SkBuffPool } from "../skb/skb.ts";
 import { formatTime } from "./sim.ts";
@@ -33,6 +34,7 @@ export interface HostLedger {
 export interface Holder {
   readonly name: string;
   readonly pool: SkBuffPool;
+  /** What it owns now; a cable owns slots only. */
   holdings(): readonly Holding[];
 }
 
@@ -42,18 +44,20 @@ export class CheckError extends Error {
 }
 
 /**
- * At any moment: frames in = delivered + dropped + out + still owned, per host; skbs and slots owned = skbs and slots
- * out, per pool; no counter goes back.
+ * At any moment: frames in = delivered + dropped + out + still owned, per host; skbs owned = skbs out, per pool; slots
+ * owned = slots out, per arena; no counter goes back.
  */
 export class ConservationChecker {
   private readonly ledgers: readonly HostLedger[];
   private readonly holders: readonly Holder[];
+  private readonly arenas: readonly Arena[];
   private readonly before: Float64Array[];
 
   /** `cables` own slots too, but their frames belong to no host. */
   constructor(ledgers: readonly HostLedger[], cables: readonly Holder[] = []) {
     this.ledgers = ledgers;
     this.holders = [...ledgers.map(holderOf), ...cables];
+    this.arenas = [...new Set(this.holders.map((holder) => holder.pool.arena))];
     this.before = ledgers.map(() => new Float64Array(DROP_REASONS.length));
   }
 
@@ -63,21 +67,35 @@ export class ConservationChecker {
       checkCounters(ledger, this.before[i], nowNs);
       checkFrames(ledger, nowNs);
     }
-    for (const pool of new Set(this.holders.map((holder) => holder.pool))) this.checkPool(pool, nowNs);
+    for (const arena of this.arenas) this.checkArena(arena, nowNs);
   }
 
-  private checkPool(pool: SkBuffPool, nowNs: Ns): void {
-    const users = this.holders.filter((holder) => holder.pool === pool);
-    const skbs = users.reduce((total, holder) => total + sumOf(holder.holdings(), "skbs"), 0);
-    const slots = skbs + users.reduce((total, holder) => total + sumOf(holder.holdings(), "slots"), 0);
-    if (skbs === pool.outstanding && slots === pool.arena.outstanding) return;
-    const out = `${pool.outstanding} skbs and ${pool.arena.outstanding} slots are out`;
-    const names = users.map((holder) => holder.name).join(", ");
-    const state = users.map(heldBy).filter((text) => text !== "");
-    throw new CheckError(
-      [`t=${formatTime(nowNs)} ${names}: ${out}, ${skbs} and ${slots} are owned`, ...state].join("\n"),
-    );
+  /** Adds up what the holders of an arena own; looks closer only if the sums differ from what is out. */
+  private checkArena(arena: Arena, nowNs: Ns): void {
+    const skbs = new Map<SkBuffPool, number>();
+    let slots = 0;
+    for (const holder of this.holders) {
+      if (holder.pool.arena !== arena) continue;
+      const holdings = holder.holdings();
+      const owned = sumOf(holdings, "skbs");
+      skbs.set(holder.pool, (skbs.get(holder.pool) ?? 0) + owned);
+      slots += owned + sumOf(holdings, "slots");
+    }
+    for (const [pool, owned] of skbs) {
+      if (owned === pool.outstanding) continue;
+      const users = this.holders.filter((holder) => holder.pool === pool);
+      throw imbalance(users, `${pool.outstanding} skbs are out, ${owned} are owned`, nowNs);
+    }
+    if (slots === arena.outstanding) return;
+    const users = this.holders.filter((holder) => holder.pool.arena === arena);
+    throw imbalance(users, `${arena.outstanding} slots are out, ${slots} are owned`, nowNs);
   }
+}
+
+function imbalance(users: readonly Holder[], what: string, nowNs: Ns): CheckError {
+  const names = users.map((holder) => holder.name).join(", ");
+  const state = users.map(heldBy).filter((text) => text !== "");
+  return new CheckError([`t=${formatTime(nowNs)} ${names}: ${what}`, ...state].join("\n"));
 }
 
 function holderOf(ledger: HostLedger): Holder {

@@ -82,6 +82,10 @@ export const SAMPLE_LINKS: readonly LinkRow[] = [
     inet: "127.0.0.1/8",
     rx: { bytes: 3193, packets: 29, errors: 0, dropped: 0, missed: 0, mcast: 0 },
     tx: { bytes: 3193, packets: 29, errors: 0, dropped: 0, carrier: 0, collsns: 0 },
+    interrupts: 0,
+    fullPolls: 0,
+    rxRing: { used: 0, size: 256 },
+    txRing: { used: 0, size: 256 },
   },
   {
     ifindex: 4,
@@ -97,6 +101,10 @@ export const SAMPLE_LINKS: readonly LinkRow[] = [
     inet: "10.0.1.2/24",
     rx: { bytes: 176122683, packets: 5208, errors: 0, dropped: 0, missed: 0, mcast: 0 },
     tx: { bytes: 331437, packets: 2999, errors: 0, dropped: 0, carrier: 0, collsns: 0 },
+    interrupts: 0,
+    fullPolls: 0,
+    rxRing: { used: 0, size: 256 },
+    txRing: { used: 0, size: 256 },
   },
 ];
 
@@ -119,7 +127,6 @@ export class FakeBackend implements Backend {
       pid: 2,
       gid: 1,
       text: "accept4(3, {sa_family=AF_INET, …}, [16], SOCK_NONBLOCK) = 7",
-      durationNs: 21_000,
     },
   ];
   asked: unknown;
@@ -157,7 +164,7 @@ export class FakeBackend implements Backend {
     return SAMPLE_LINKS;
   }
   processes() {
-    return [{ pid: 2, name: "server", state: "S", fds: 4, goroutines: 3 }];
+    return [{ pid: 2, name: "server", state: "S", fds: 4, sockets: 1 }];
   }
   neighbours() {
     return [{ address: "10.0.1.1", dev: "eth0", mac: "02:00:00:00:00:02", state: "REACHABLE" }];

@@ -1,5 +1,5 @@
 /**
- * `sojourn strace`: the system calls of a host's processes, in the look of `strace -f -T -tt`.
+ * `sojourn strace`: the system calls of a host's processes, in the look of `strace -f -tt`.
  */
 import type { Command } from "commander";
 import type { Info, SyscallRow } from "../backend.ts";
@@ -18,7 +18,7 @@ interface StraceOptions extends ReadingOptions {
 }
 
 export function straceCommand(terminal: Terminal): Command {
-  return readingCommand("strace", "system calls, as strace(1) -f -T -tt prints them")
+  return readingCommand("strace", "system calls, as strace(1) -f -tt prints them")
     .option("--last <n>", "how many", (text: string) => parseInteger("--last", text, 1, 10_000), 30)
     .option("-f, --follow", "go on with new calls until Ctrl-C")
     .action(async (options: StraceOptions) => {
@@ -53,11 +53,11 @@ async function follow(
   }
 }
 
-/** `[pid 1000] 12:13:14.000123 accept4(3, …) = 7 <0.000021>`, in local time. */
+/** `[pid 1000 g5] 12:13:14.000123 accept4(3, …) = 7`, in local time; `g5` is the goroutine. */
 function formatSyscall(row: SyscallRow, originNs: bigint): string {
   const unixUs = (originNs + BigInt(Math.round(row.atNs))) / 1000n;
   const time = new Date(Number(unixUs / 1000n)).toTimeString().slice(0, 8);
   const micros = String(unixUs % 1_000_000n).padStart(6, "0");
-  const pid = String(row.pid).padStart(5);
-  return `[pid ${pid}] ${time}.${micros} ${printable(row.text)} <${(row.durationNs / 1e9).toFixed(6)}>\n`;
+  const who = `pid ${row.pid}${row.gid > 0 ? ` g${row.gid}` : ""}`;
+  return `[${who}] ${time}.${micros} ${printable(row.text)}\n`;
 }
