@@ -35,6 +35,8 @@ export interface ServeOptions {
   readonly kernel: "thread" | "inline";
   /** Server processes, each with its own listener (SO_REUSEPORT). */
   readonly workers: number;
+  /** listen(2) backlog of each listener. */
+  readonly backlog: number;
   /** Seed of the stack's random numbers; undefined = from the operating system. */
   readonly seed?: number;
   readonly maxBodyBytes: number;
@@ -53,6 +55,8 @@ export interface RunningServer {
   readonly truthLabel: string;
   /** Sends one request through the stack, so that the first screen has a journey to show. */
   firstRequest(): Promise<void>;
+  /** Rejects when the kernel or a server process dies on its own. */
+  readonly ended: Promise<unknown>;
   /** Totals for the last line. */
   summary(): Promise<Summary>;
   /** Stops the threads, closes ports and devices. Idempotent. */
@@ -73,7 +77,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
   const session = await openSession(options);
   try {
     await session.listen(options.port, options.portAsked);
-    await warmUp(session.client, WARM_UP_REQUESTS);
+    await Promise.race([warmUp(session.client, WARM_UP_REQUESTS), session.ended]);
     await session.startRecording();
   } catch (error) {
     await session.close();
@@ -85,6 +89,7 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
     notes: moved ? [`port ${options.port} is taken: the site moved to ${session.hostPort}`] : [],
     backend: new SessionBackend(session),
     truthLabel: TRUTH,
+    ended: session.ended,
     firstRequest: () => warmUp(session.client, 1),
     summary: () => session.summary(WARM_UP_REQUESTS),
     close: () => session.close(),
@@ -107,7 +112,7 @@ function openSession(options: ServeOptions): Promise<Session> {
       originUnixNs,
       limits: { bodyBytes: options.maxBodyBytes },
       timeouts: { headNs: options.headerTimeoutNs, bodyNs: options.bodyTimeoutNs },
-      listen: { reusePort: options.workers > 1 },
+      listen: { backlog: options.backlog, reusePort: options.workers > 1 },
     },
   };
   return options.kernel === "thread" ? ThreadSession.open(sessionOptions) : InlineSession.open(sessionOptions);

@@ -29,6 +29,7 @@ function fakeServer(change: Partial<RunningServer> = {}): RunningServer {
     async firstRequest() {
       for (const listener of backend.listeners) listener(sampleJourney(1));
     },
+    ended: new Promise(() => {}),
     summary: async () => ({ requests: 3, connections: 2, drops: { NO_SOCKET: 1 } }),
     close: async () => void closed++,
     ...change,
@@ -102,6 +103,7 @@ describe("serve", () => {
       link: { delayNs: 1e7 },
       kernel: "inline",
       workers: 4,
+      backlog: 7,
       seed: 7,
       maxBodyBytes: 2 ** 20,
       headerTimeoutNs: 1e9,
@@ -120,6 +122,7 @@ describe("serve", () => {
       link: {},
       kernel: "thread",
       workers: 1,
+      backlog: 4096,
       maxBodyBytes: 2 ** 30,
       headerTimeoutNs: 1e10,
       bodyTimeoutNs: 3e10,

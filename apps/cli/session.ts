@@ -86,6 +86,8 @@ export abstract class Session {
     readonly siteAddress: typeof SERVER_ADDRESS;
     readonly sitePort: number;
   };
+  /** Rejects when the kernel or a server process dies on its own; resolves when they were stopped. */
+  abstract readonly ended: Promise<unknown>;
   abstract goroutines(): Promise<readonly GoroutineRow[]>;
   protected abstract siteStats(): Promise<readonly SiteStats[]>;
   protected abstract pauseAccept(paused: boolean): Promise<void>;
@@ -148,6 +150,7 @@ export abstract class Session {
 export class ThreadSession extends Session {
   readonly mode = "thread";
   readonly client: Session["client"];
+  readonly ended: Promise<unknown>;
   private readonly clientProcess: MainProcess;
   private readonly servers: readonly ProcessHandle[];
 
@@ -155,6 +158,8 @@ export class ThreadSession extends Session {
     super(options, kernel, false);
     this.clientProcess = client;
     this.servers = servers;
+    this.ended = Promise.all([kernel.ended, ...servers.map((server) => server.ended)]);
+    this.ended.catch(() => {});
     this.client = { runtime: client.runtime, siteAddress: SERVER_ADDRESS, sitePort: options.sitePort };
   }
 
@@ -199,6 +204,7 @@ export class ThreadSession extends Session {
 export class InlineSession extends Session {
   readonly mode = "inline";
   readonly client: Session["client"];
+  readonly ended: Promise<unknown>;
   private readonly machine: TopologyKernel;
   private readonly processes: readonly InlineProcess[];
   private readonly sites: readonly Server[];
@@ -212,6 +218,7 @@ export class InlineSession extends Session {
   ) {
     super(options, kernel, true);
     this.machine = kernel.machine as TopologyKernel;
+    this.ended = kernel.ended;
     this.processes = processes;
     this.sites = sites;
     this.client = { runtime: client.runtime, siteAddress: SERVER_ADDRESS, sitePort: options.sitePort };

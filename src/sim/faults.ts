@@ -83,7 +83,8 @@ export function drawInjection(kind: InjectionKind, prng: Prng): Injection {
         place: pick<LossPlace>(prng, ["server-link", "client-link"]),
       };
     case "zero-window": {
-      const bufferBytes = 8192 * (1 + prng.below(4));
+      // The window is half of the buffer: always below the initial congestion window, which would refuse first.
+      const bufferBytes = 8192 * (1 + prng.below(3));
       return { kind, durationNs, bufferBytes, bodyBytes: bufferBytes * (8 + prng.below(8)) };
     }
     case "nagle":

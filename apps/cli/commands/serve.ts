@@ -14,6 +14,8 @@ import { removeRunRecord, writeRunRecord } from "../token-file.ts";
 import * as values from "../values.ts";
 
 const DEFAULT_PORT = 3000;
+/** As Go, which takes net.core.somaxconn. */
+const DEFAULT_BACKLOG = 4096;
 const FIRST_JOURNEY_MS = 3000;
 
 /** The command line as commander hands it over. */
@@ -28,6 +30,7 @@ interface ServeFlags {
   readonly link: LinkSettings;
   readonly kernel: "thread" | "inline";
   readonly workers: number;
+  readonly backlog: number;
   readonly seed?: number;
   readonly quiet?: boolean;
   readonly maxBody: number;
@@ -67,6 +70,12 @@ export function serveCommand(terminal: Terminal): Command {
       "server processes, each with its own listener (SO_REUSEPORT)",
       (text) => values.parseInteger("--workers", text, 1, 64),
       1,
+    )
+    .option(
+      "--backlog <n>",
+      "listen(2) backlog: the accept queue holds one more",
+      (text) => values.parseInteger("--backlog", text, 0, 65535),
+      DEFAULT_BACKLOG,
     )
     .option("--seed <n>", "seed of the stack's random numbers", (text) =>
       values.parseInteger("--seed", text, 0, 0xffffffff),
@@ -135,6 +144,7 @@ export function toServeOptions(flags: ServeFlags): ServeOptions {
     link: flags.link,
     kernel: flags.kernel,
     workers: flags.workers,
+    backlog: flags.backlog,
     ...(flags.seed === undefined ? {} : { seed: flags.seed }),
     maxBodyBytes: flags.maxBody,
     headerTimeoutNs: flags.headerTimeout,
@@ -167,7 +177,7 @@ async function serve(flags: ServeFlags, terminal: Terminal): Promise<void> {
     process.once("exit", forget);
     cleanups.unshift(forget, () => void process.removeListener("exit", forget));
     await greet(flags, running, control, terminal);
-    await stop.first;
+    await Promise.race([stop.first, running.ended]);
     if (!flags.quiet) terminal.out(await farewell(running));
   } finally {
     for (const cleanup of cleanups) await cleanup();

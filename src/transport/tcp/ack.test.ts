@@ -169,8 +169,9 @@ describe("Nagle", () => {
     peer.expect({ len: 4 });
   });
 
-  test("a forgotten cork is pulled after 200 ms", () => {
+  test("a forgotten cork is pulled by the persist timer: after the RTO, 200 ms and a little", () => {
     const { host, peer, tcb } = established();
+    expect(tcb.rtoNs).toBeLessThanOrEqual(200.001 * MILLISECOND);
     host.tcp.setOption(tcb, SOL_TCP, CORK, 1);
     host.write(tcb, "head");
     host.advance(199 * MILLISECOND);

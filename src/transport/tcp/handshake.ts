@@ -184,7 +184,7 @@ function onSynAck(tcp: TcpContext, tcb: Tcb, segment: Segment): void {
   agreeOnOptions(tcp, tcb, segment);
   const queue = tcb.retransmitQueue;
   const syn = queue.head;
-  const rttNs = syn !== null && syn.retransmits === 0 ? tcp.nowNs - syn.sentNs : 0;
+  const rttNs = syn !== null && syn.retransmits === 0 ? tcp.nowNs - syn.sentNs : -1;
   const resent = syn !== null && syn.retransmits > 0;
   queue.clear(tcp.sentSegments);
   tcb.setSndUna(0);
@@ -216,7 +216,7 @@ function onCrossedSyn(tcp: TcpContext, tcb: Tcb, segment: Segment): void {
 
 /** The ACK of our SYN in SYN_RECEIVED after a simultaneous open. */
 export function completeSimultaneousOpen(tcp: TcpContext, tcb: Tcb): void {
-  becomeEstablished(tcp, tcb, tcb.srttNs, false);
+  becomeEstablished(tcp, tcb, tcb.srttNs > 0 ? tcb.srttNs : -1, false);
   tcb.upcalls.stateChanged();
   tcb.upcalls.writable();
 }

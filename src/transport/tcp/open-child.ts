@@ -56,7 +56,7 @@ export function openChild(tcp: TcpContext, request: RequestSock, isHashed: boole
   tcb.synReceivedNs = request.synReceivedNs;
   tcb.state = TcpState.synReceived;
   tcp.count(MibId.TcpPassiveOpens);
-  const rtt = request.retransmits === 0 && request.synAckSentNs > 0 ? tcp.nowNs - request.synAckSentNs : 0;
+  const rtt = request.retransmits === 0 && request.synAckSentNs > 0 ? tcp.nowNs - request.synAckSentNs : -1;
   becomeEstablished(tcp, tcb, rtt, request.retransmits > 0);
   return tcb;
 }
@@ -72,6 +72,7 @@ export function becomeEstablished(tcp: TcpContext, tcb: Tcb, rttNs: number, retr
   startReceiveWindow(tcb, tcp.nowNs);
   startReceiveMss(tcb);
   expandSendBuffer(tcp, tcb);
+  tcb.cwndStampNs = tcp.nowNs;
   tcb.lastAckNs = tcp.nowNs;
   tcb.lastReceivedNs = tcp.nowNs;
   tcb.retransStampNs = 0;

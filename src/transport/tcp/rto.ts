@@ -53,11 +53,11 @@ export function setRto(tcp: TcpContext, tcb: Tcb): void {
 }
 
 /**
- * The RTT of the handshake, `0` if unknown: after a retransmitted SYN or SYN-ACK the first data gets the fallback RTO of
+ * The RTT of the handshake, negative if unknown: after a retransmitted SYN or SYN-ACK the first data gets the fallback RTO of
  * 3 s (RFC 6298 §5.7).
  */
 export function startRtt(tcp: TcpContext, tcb: Tcb, rttNs: Ns, retransmitted: boolean): void {
-  if (rttNs > 0) onRttSample(tcp, tcb, rttNs);
+  if (rttNs >= 0) onRttSample(tcp, tcb, rttNs);
   else tcb.rtoNs = retransmitted ? RTO_FALLBACK_NS : RTO_INITIAL_NS;
   tcb.backoff = 0;
 }
