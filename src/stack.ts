@@ -21,6 +21,7 @@ import { listenAndServe, type Server, type ServerOptions } from "./server/server
 import { DropCounters } from "./skb/drop.ts";
 import type { HostEnv } from "./skb/host-env.ts";
 import type { SkBuffPool } from "./skb/skb.ts";
+import type { FileSystem } from "./socket/file-system.ts";
 import { ProcessTable } from "./socket/process-table.ts";
 import { RingPort } from "./socket/ring-port.ts";
 import { RingServer } from "./socket/ring-server.ts";
@@ -37,6 +38,8 @@ export interface StackOptions {
   readonly trace: Tracepoints;
   /** Next connection id, unique in the kernel. */
   readonly nextConnId: () => number;
+  /** What open(2) finds; without it nothing (ENOENT). */
+  readonly files?: FileSystem;
   /** Its processes count up from here; default 1. */
   readonly firstPid?: number;
 }
@@ -85,7 +88,11 @@ export class Stack {
     this.tcp = new Tcp(this.env, this.net.ip);
     this.udp = new Udp(this.env, this.net.ip);
     const { env, tcp, udp } = this;
-    this.processes = new ProcessTable({ env, tcp, udp, ip: this.net.ip }, { firstPid: options.firstPid ?? 1 });
+    const files = options.files ? { files: options.files } : {};
+    this.processes = new ProcessTable(
+      { env, tcp, udp, ip: this.net.ip, ...files },
+      { firstPid: options.firstPid ?? 1 },
+    );
   }
 
   /** Plugs a card into this host, up, with an address such as "192.0.2.10/24". */

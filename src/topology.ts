@@ -17,6 +17,7 @@ import { Nic } from "./device/nic.ts";
 import { WireLink } from "./device/wire-link.ts";
 import { Arena } from "./skb/arena.ts";
 import { SkBuffPool } from "./skb/skb.ts";
+import type { FileSystem } from "./socket/file-system.ts";
 import { Stack } from "./stack.ts";
 
 /** Pids are unique in a topology, so that a pid alone says which host: 1…, 1001…, 2001… */
@@ -87,6 +88,8 @@ export interface TopologyOptions {
   readonly clockOf: (host: string) => Clock;
   /** Gives a host its tracepoints; default none. */
   readonly traceOf?: (host: string, clock: Clock) => Tracepoints | undefined;
+  /** What a host's processes can open; default nothing. */
+  readonly filesOf?: (host: string) => FileSystem | undefined;
   readonly arena?: Arena;
 }
 
@@ -103,7 +106,9 @@ export class Topology {
     const plugs = new Map<string, Nic[]>();
     this.hosts = spec.hosts.map((host, index) => {
       const clock = options.clockOf(host.name);
+      const files = options.filesOf?.(host.name);
       const stack = new Stack({
+        ...(files ? { files } : {}),
         name: host.name,
         clock,
         prng: prng.fork(),

@@ -89,7 +89,7 @@ describe("serve", () => {
   it("hands the parsed options down", async () => {
     const terminal = collector();
     const args =
-      "serve --quiet --control-port 0 --port 8080 --tap tap0 --address 10.9.0.2/24 --gateway 10.9.0.1 --router --link delay=10ms --kernel inline --workers 4 --seed 7 --max-body 1MiB --header-timeout 1s --body-timeout 500ms";
+      "serve --quiet --control-port 0 --port 8080 --tap tap0 --address 10.9.0.2/24 --gateway 10.9.0.1 --router --link delay=10ms --kernel inline --workers 4 --backlog 7 --seed 7 --max-body 1MiB --header-timeout 1s --body-timeout 500ms";
     const served = runCommandLine(args.split(" "), terminal);
     await expect
       .poll(() => terminal.text.out)

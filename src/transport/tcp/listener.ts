@@ -58,7 +58,7 @@ function receiveAckInListen(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Seg
     const request = checkCookie(tcp, tcb, skb, segment);
     if (request !== null) {
       chooseWindow(tcp, tcb, request, request.route);
-      stampSyn(tcp, request.connId, skb);
+      if (!(tcb.listener as Listener).acceptQueueFull) stampSyn(tcp, request.connId, skb);
       if (!promote(tcp, request, skb, segment)) tcp.env.drops.drop(skb, DropReason.tcpListenOverflow);
       return;
     }
@@ -72,7 +72,6 @@ function receiveSyn(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment, is
   const listener = tcb.listener as Listener;
   const { sysctl } = tcp.env;
   const connId = tcp.env.nextConnId();
-  stampSyn(tcp, connId, skb);
   let wantCookie = false;
   if ((sysctl.tcpSyncookies === 2 || listener.synQueueFull) && isnFromTimeWait === 0) {
     wantCookie = sysctl.tcpSyncookies !== 0;
@@ -101,6 +100,8 @@ function receiveSyn(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment, is
       return;
     }
   }
+  // Nothing is kept of a SYN answered with a cookie: its story begins when the cookie comes back.
+  if (!wantCookie) stampSyn(tcp, connId, skb);
   if (wantCookie) answerWithCookie(tcp, request, segment);
   else if (!remember(tcp, listener, request, isnFromTimeWait)) {
     dropSyn(tcp, listener, skb, connId, DropReason.noMem);
@@ -131,20 +132,16 @@ function answerWithCookie(tcp: TcpContext, request: RequestSock, segment: Segmen
 function dropSyn(tcp: TcpContext, listener: Listener, skb: SkBuff, connId: number, reason: DropReason): void {
   tcp.count(MibId.TcpExtListenDrops);
   listener.drops++;
-  stampFrame(tcp, connId, skb);
+  nameFrame(tcp, connId, skb);
   tcp.env.drops.drop(skb, reason);
 }
 
-/** Ties a frame that will be dropped to its connection: the drop names only the frame. */
-function stampFrame(tcp: TcpContext, connId: number, skb: SkBuff): void {
-  const { env } = tcp;
-  if (!tcp.traced(connId)) return;
-  if (skb.id === 0) skb.id = env.nextFrameId();
-  env.trace.stamp(Point.frameReceived, skb.id, skb.arrivedNs, skb.polledNs);
-  env.trace.link(Point.segmentReceived, skb.id, connId, 0, 0);
+/** A frame with an id tells of its drop; whoever listens knows by the addresses in it whose it was. */
+function nameFrame(tcp: TcpContext, connId: number, skb: SkBuff): void {
+  if (skb.id === 0 && tcp.traced(connId)) skb.id = tcp.env.nextFrameId();
 }
 
-/** `synReceived` and the 4-tuple: also for a SYN that is dropped next, so that its journey begins. */
+/** `synReceived` and the 4-tuple of a SYN that was taken in. */
 function stampSyn(tcp: TcpContext, connId: number, skb: SkBuff): void {
   if (!tcp.traced(connId)) return;
   const { trace } = tcp.env;
@@ -349,7 +346,7 @@ function onFinalAck(tcp: TcpContext, request: RequestSock, skb: SkBuff, segment:
   }
   if (promote(tcp, request, skb, segment)) return;
   const listener = request.listener.listener as Listener;
-  stampFrame(tcp, request.connId, skb);
+  nameFrame(tcp, request.connId, skb);
   if (tcp.traced(request.connId)) {
     tcp.env.trace.stamp(Point.handshakeHeld, request.connId, listener.acceptQueue.length, listener.backlog + 1);
   }

@@ -362,9 +362,13 @@ function viewSegment(bytes: Uint8Array, atNs: Ns): SentSegmentView {
   const ts = find("timestamps");
   return {
     atNs, srcPort: r.srcPort, dstPort: r.dstPort, flags: wire.flagLetters(r.flags), seq: r.seq, ack: r.ack, window: r.window,
-    len: r.payload.length, data: text(r.payload), mss: find("mss")?.mss ?? 0, windowScale: find("windowScale")?.shift ?? -1,
+    len: r.payload.length, mss: find("mss")?.mss ?? 0, windowScale: find("windowScale")?.shift ?? -1,
     sack: find("sackPermitted") !== undefined, ts: ts ? [ts.tsVal, ts.tsEcr] : null, blocks: find("sack")?.blocks ?? [],
     optionKinds: r.options.map((o) => o.kind),
+    // Made only when a test looks at it.
+    get data() {
+      return text(r.payload);
+    },
   };
 }
 
@@ -384,7 +388,6 @@ export interface WireOptions {
 
 interface Flight {
   readonly atNs: Ns;
-  readonly order: number;
   readonly bytes: Uint8Array;
   readonly to: TestHost;
   readonly from: TestHost;
@@ -400,7 +403,6 @@ export class TestWire {
   options: WireOptions;
   private readonly flights: Flight[] = [];
   private readonly prng: Prng;
-  private order = 0;
   private readonly busyUntilNs = new Map<TestHost, Ns>();
 
   constructor(options: WireOptions = {}, seed = 1, hosts: { a?: TestHostOptions; b?: TestHostOptions } = {}) {
@@ -438,25 +440,32 @@ export class TestWire {
   }
 
   private nextNs(): Ns {
-    let next = Math.min(this.a.env.timers.deadline(), this.b.env.timers.deadline());
-    for (const flight of this.flights) if (flight.atNs < next) next = flight.atNs;
+    const timers = Math.min(this.a.env.timers.deadline(), this.b.env.timers.deadline());
+    const flight = this.flights.length > 0 ? this.flights[this.flights.length - 1].atNs : NEVER;
+    const next = Math.min(timers, flight);
     return next === NEVER ? Number.MAX_VALUE : next;
   }
 
   private step(): void {
     const now = this.clock.nowNs;
-    let first = -1;
-    for (let i = 0; i < this.flights.length; i++) {
-      const f = this.flights[i];
-      const best = first < 0 ? null : this.flights[first];
-      if (f.atNs <= now && (best === null || f.atNs < best.atNs || (f.atNs === best.atNs && f.order < best.order))) first = i;
-    }
-    if (first >= 0) {
-      const [flight] = this.flights.splice(first, 1);
+    const flight = this.flights[this.flights.length - 1];
+    if (flight !== undefined && flight.atNs <= now) {
+      this.flights.pop();
       flight.to.receive(flight.bytes, flight.from.address);
     } else if (!this.a.env.timers.fireOne(now)) {
       this.b.env.timers.fireOne(now);
     }
+  }
+
+  /** Keeps the flights sorted, the next to land last; of equals the first sent lands first. */
+  private launch(flight: Flight): void {
+    let low = 0;
+    for (let high = this.flights.length; low < high; ) {
+      const middle = (low + high) >>> 1;
+      if (this.flights[middle].atNs > flight.atNs) low = middle + 1;
+      else high = middle;
+    }
+    this.flights.splice(low, 0, flight);
   }
 
   private carry(bytes: Uint8Array, from: TestHost, to: TestHost): void {
@@ -475,7 +484,7 @@ export class TestWire {
         at += end - this.clock.nowNs;
       }
       if (options.jitterNs) at += prng.float() * options.jitterNs;
-      this.flights.push({ atNs: at, order: this.order++, bytes, to, from });
+      this.launch({ atNs: at, bytes, to, from });
     }
   }
 }

@@ -1,0 +1,226 @@
+/** What `npm run bench` measures, each in worlds of its own. */
+import { Collector } from "../src/journey/collector.ts";
+import { Recorder } from "../src/journey/recorder.ts";
+import { connectAndClose, connectMany, HTTP_PORT, roundTrips, Stream, serveHello } from "./load.ts";
+import { type Case, cpuSeconds, type Figure, measure, quantile } from "./measure.ts";
+import { defaultTopology, oneLink, World } from "./world.ts";
+
+const MEGABYTE = 1e6;
+
+export interface Plan {
+  /** Rounds per case after the warm-up. */
+  readonly rounds: number;
+  /** Scales the work of a round; 1 is about half a CPU second. */
+  readonly work: number;
+}
+
+/** One table of results. */
+export interface Report {
+  readonly name: string;
+  readonly unit: string;
+  readonly setUp: string;
+  readonly figures: readonly Figure[];
+  readonly notes: readonly string[];
+}
+
+const WARM_UPS = 2;
+
+/** One connection, client to server, as much as it takes. */
+export async function bulk(plan: Plan): Promise<Report> {
+  const cases: Case[] = [];
+  const notes: string[] = [];
+  const worlds = [
+    { name: "one link, no delay", world: new World({ time: "real", topology: oneLink() }) },
+    { name: "default topology (router, 5 ms one way)", world: new World({ time: "virtual", topology: defaultTopology() }) },
+  ];
+  for (const { name, world } of worlds) {
+    const stream = await Stream.open(world);
+    const bytes = Math.round(100 * MEGABYTE * plan.work);
+    cases.push({
+      name,
+      run: async () => {
+        await stream.send(bytes);
+        return bytes / MEGABYTE;
+      },
+    });
+  }
+  const figures = await measure(cases, plan.rounds, WARM_UPS);
+  for (const { name, world } of worlds) {
+    const frames = world.topology.links.map((link) => link.stats(0).sentFrames + link.stats(1).sentFrames);
+    const bytes = world.topology.links[0]?.stats(0).sentBytes ?? 0;
+    notes.push(`${name}: ${frames.reduce((a, b) => a + b, 0)} frames for ${Math.round(bytes / MEGABYTE)} MB of frames sent`);
+    world.close();
+  }
+  return {
+    name: "bulk",
+    unit: "MB per CPU second, both ends",
+    setUp: "one TCP connection, MTU 1500, every frame checksummed and verified, no segmentation offload, recorder off",
+    figures,
+    notes,
+  };
+}
+
+/** HTTP keep-alive exchanges at three numbers of connections. */
+export async function roundTrip(plan: Plan): Promise<Report> {
+  const cases: Case[] = [];
+  const worlds: World[] = [];
+  const add = async (name: string, world: World, connections: number): Promise<void> => {
+    worlds.push(world);
+    await serveHello(world);
+    const conns = await connectMany(world, HTTP_PORT, connections);
+    const requests = Math.round(40_000 * plan.work);
+    cases.push({
+      name,
+      run: async () => {
+        await roundTrips(world, conns, requests);
+        return requests;
+      },
+    });
+  };
+  for (const n of [1, 100, 1000]) {
+    await add(`${n} connection${n > 1 ? "s" : ""}`, new World({ time: "real", topology: oneLink() }), n);
+  }
+  await add("100 connections, default topology", new World({ time: "virtual", topology: defaultTopology() }), 100);
+  const figures = await measure(cases, plan.rounds, WARM_UPS);
+  for (const world of worlds) world.close();
+  return {
+    name: "round-trips",
+    unit: "HTTP exchanges per CPU second, both ends",
+    setUp:
+      "GET /hello keep-alive, one at a time per connection, ServeMux, Date and Server-Timing on, MTU 1500, recorder off",
+    figures,
+    notes: [],
+  };
+}
+
+/** Connect, one request, close. */
+export async function connect(plan: Plan): Promise<Report> {
+  const world = new World({ time: "real", topology: oneLink() });
+  await serveHello(world);
+  const count = Math.round(2000 * plan.work);
+  const cases: Case[] = [1, 64].map((clients) => ({
+    name: `${clients} at once`,
+    run: async () => {
+      await connectAndClose(world, clients, count);
+      return count;
+    },
+  }));
+  const figures = await measure(cases, plan.rounds, WARM_UPS);
+  const waiting = world.topology.host("server").tcp.rows().filter((row) => row.state === "TIME-WAIT").length;
+  world.close();
+  return {
+    name: "connect",
+    unit: "connections per CPU second, both ends",
+    setUp: "dial, GET /hello with Connection: close, read to the end, close; the server closes first",
+    figures,
+    notes: [`${waiting} connections stand in TIME-WAIT at the server when the run ends`],
+  };
+}
+
+export interface IdleReport {
+  readonly name: "idle";
+  readonly connections: number;
+  readonly heapBytes: number;
+  readonly externalBytes: number;
+  readonly arenaSlots: number;
+  readonly setUp: string;
+}
+
+/** Memory per connection that has served one request and waits; both ends, kernels and processes. */
+export async function idle(connections = 10_000): Promise<IdleReport> {
+  if (globalThis.gc === undefined) throw new Error("idle needs --expose-gc: node --expose-gc dist/bench/main.js idle");
+  const world = new World({ time: "real", topology: oneLink() });
+  await serveHello(world);
+  await roundTrips(world, await connectMany(world, HTTP_PORT, 100), 1000);
+  const { arena } = world.topology;
+  const before = settledMemory();
+  const slots = arena.outstanding;
+  const conns = await connectMany(world, HTTP_PORT, connections);
+  await roundTrips(world, conns, connections);
+  const after = settledMemory();
+  const report: IdleReport = {
+    name: "idle",
+    connections,
+    heapBytes: (after.heapUsed - before.heapUsed) / connections,
+    externalBytes: (after.arrayBuffers - before.arrayBuffers) / connections,
+    arenaSlots: (arena.outstanding - slots) / connections,
+    setUp: "after one request each, garbage collected; both ends: TCP, sockets, runtime, HTTP server, a bare client",
+  };
+  world.close();
+  return report;
+}
+
+function settledMemory(): NodeJS.MemoryUsage {
+  for (let i = 0; i < 3; i++) globalThis.gc?.();
+  return process.memoryUsage();
+}
+
+export interface RecordingReport {
+  readonly name: "recording";
+  readonly pairs: number;
+  /** CPU time per request with recording on ÷ off. */
+  readonly medianRatio: number;
+  readonly quartiles: readonly [number, number];
+  readonly off: Figure;
+  readonly on: Figure;
+  readonly sampling: number;
+  readonly lost: number;
+  readonly setUp: string;
+}
+
+const DRAIN_EVERY_NS = 100e6;
+
+/** What the journey recorder costs: the same world with recording on and off, in turn. */
+export async function recording(plan: Plan): Promise<RecordingReport> {
+  const collector = new Collector();
+  let drainedNs = 0;
+  const world = new World({
+    time: "real",
+    topology: oneLink(),
+    traceOf: (clock) => {
+      const recorder = new Recorder(clock);
+      collector.attach(recorder.buffer, "server");
+      recorders.push(recorder);
+      return recorder;
+    },
+    afterTurn: (nowNs) => {
+      if (nowNs - drainedNs < DRAIN_EVERY_NS) return;
+      drainedNs = nowNs;
+      collector.drain(nowNs);
+      for (const recorder of recorders) recorder.sync();
+    },
+  });
+  await serveHello(world);
+  const conns = await connectMany(world, HTTP_PORT, 100);
+  const requests = Math.round(60_000 * plan.work);
+  const round = (on: boolean): Case => ({
+    name: on ? "recording on" : "recording off",
+    run: async () => {
+      collector.setRecording(on);
+      for (const recorder of recorders) recorder.sync();
+      await roundTrips(world, conns, requests);
+      return requests;
+    },
+  });
+  // Two seconds of warm-up, so that sampling has found its level before the first round that counts.
+  const settle = cpuSeconds();
+  while (cpuSeconds() - settle < 2) await round(true).run();
+  const [off, on] = await measure([round(false), round(true)], plan.rounds, WARM_UPS);
+  if (off === undefined || on === undefined) throw new Error("unreachable");
+  const ratios = on.cpuSeconds.map((seconds, i) => seconds / (off.cpuSeconds[i] as number));
+  const { sampling, rings } = collector.counters();
+  world.close();
+  return {
+    name: "recording",
+    pairs: ratios.length,
+    medianRatio: quantile(ratios, 0.5),
+    quartiles: [quantile(ratios, 0.25), quantile(ratios, 0.75)],
+    off,
+    on,
+    sampling,
+    lost: rings.reduce((sum, ring) => sum + ring.lost, 0),
+    setUp: "GET /hello keep-alive, 100 connections, one link; recorder on the server, collector drained every 100 ms",
+  };
+}
+
+const recorders: Recorder[] = [];

@@ -1,0 +1,56 @@
+/** Results as text for people. */
+import type { Calibration } from "./calibrate.ts";
+import type { IdleReport, RecordingReport, Report } from "./cases.ts";
+import type { Figure } from "./measure.ts";
+
+export function formatReport(report: Report): string {
+  const lines = [`${report.name}: ${report.unit}`, `  ${report.setUp}`, figureHeader()];
+  for (const figure of report.figures) lines.push(figureRow(figure));
+  for (const note of report.notes) lines.push(`  ${note}`);
+  return lines.join("\n");
+}
+
+export function formatIdle(report: IdleReport): string {
+  return [
+    `idle: bytes per idle connection, both ends (${count(report.connections)} connections)`,
+    `  ${report.setUp}`,
+    `  JS heap ${count(report.heapBytes)} B, typed arrays ${count(report.externalBytes)} B, arena slots ${report.arenaSlots.toFixed(3)}`,
+  ].join("\n");
+}
+
+export function formatRecording(report: RecordingReport): string {
+  const [low, high] = report.quartiles;
+  return [
+    `recording: CPU time with the recorder on ÷ off (${report.pairs} pairs)`,
+    `  ${report.setUp}`,
+    `  median ratio ${report.medianRatio.toFixed(3)} (quartiles ${low.toFixed(3)} to ${high.toFixed(3)}), one connection in ${report.sampling} recorded, ${report.lost} records lost`,
+    figureHeader(),
+    figureRow(report.off),
+    figureRow(report.on),
+  ].join("\n");
+}
+
+export function formatCalibration(report: Calibration): string {
+  const lines = ["calibrate: ns per unit of each kind of work", `  ${"kind".padEnd(16)}${cell("minimum")}${cell("median")}  what was run`];
+  for (const row of report.rows) {
+    lines.push(`  ${row.kind.padEnd(16)}${cell(row.minimumNs.toFixed(3))}${cell(row.medianNs.toFixed(3))}  ${row.what}`);
+  }
+  return lines.join("\n");
+}
+
+function figureHeader(): string {
+  return `  ${"".padEnd(42)}${cell("median")}${cell("best")}${cell("spread")}${cell("wall")}`;
+}
+
+function figureRow(figure: Figure): string {
+  const spread = `±${(figure.spreadPercent / 2).toFixed(1)} %`;
+  return `  ${figure.name.padEnd(42)}${cell(count(figure.median))}${cell(count(figure.best))}${cell(spread)}${cell(count(figure.perWallSecond))}`;
+}
+
+function cell(text: string): string {
+  return text.padStart(12);
+}
+
+function count(value: number): string {
+  return Math.round(value).toLocaleString("en-US");
+}
