@@ -11,10 +11,11 @@ import type { Clock, Ns } from "../src/base/time.ts";
 import { RealClock } from "../src/host/real-clock.ts";
 import type { Conn, Runtime } from "../src/runtime/port.ts";
 import type { ServerOptions } from "../src/server/index.ts";
+import type { CostModel } from "../src/sim/cost-model.ts";
 import { Sim } from "../src/sim/sim.ts";
 import { VirtualClock } from "../src/sim/virtual-clock.ts";
-import { DEFAULT_ARENA_LIMITS } from "../src/skb/arena.ts";
-import { Arena } from "../src/skb/arena.ts";
+import { Arena, DEFAULT_ARENA_LIMITS } from "../src/skb/arena.ts";
+import { NOFILE_HARD } from "../src/socket/constants.ts";
 import { defaultTopology, Topology, type TopologySpec } from "../src/topology.ts";
 
 export type Time = "real" | "virtual";
@@ -29,6 +30,8 @@ const DRAIN_TURNS = 16;
 export interface WorldOptions {
   readonly time: Time;
   readonly topology: TopologySpec;
+  /** What work costs in virtual time; the default model if it is not given. */
+  readonly costs?: CostModel;
   /** Records the server host (kernel and process). */
   readonly traceOf?: (clock: Clock) => Tracepoints;
   /** Called between turns, about so often as the clock was read: the collector's place. */
@@ -89,17 +92,25 @@ export class World {
     const pageSlots = options.pageSlots ?? DEFAULT_ARENA_LIMITS.pageSlots;
     this.topology = new Topology(spec, {
       seed: 1,
-      clockOf: () => real ?? new VirtualClock(),
+      clockOf: () => real ?? new VirtualClock(options.costs),
       traceOf: (host, clock) => (host === "server" ? (options.traceOf?.(clock) ?? NO_TRACE) : NO_TRACE),
       arena: new Arena({ ...DEFAULT_ARENA_LIMITS, pageSlots }),
     });
     if (real === null) this.sim = new Sim(this.topology);
     else real.pause();
     this.clock = real;
-    this.server = this.topology.host("server").spawn({ name: "server" }).runtime;
-    this.client = this.topology.host("client").spawn({ name: "client" }).runtime;
+    this.server = this.process("server");
+    this.client = this.process("client");
     const cidr = spec.hosts.find((host) => host.name === "server")?.nics[0]?.cidr ?? "";
     this.serverAddress = parseAddress(cidr.split("/")[0] ?? "") as Address;
+  }
+
+  /** A process on the host of that name, with as many descriptors as it likes (Go raises its soft limit as well). */
+  private process(name: string): Runtime {
+    const host = this.topology.host(name);
+    const { runtime } = host.spawn({ name });
+    host.processes.get(runtime.pid)?.fds.setSoftLimit(NOFILE_HARD);
+    return runtime;
   }
 
   /** Turns the world until `promise` settles. */

@@ -85,8 +85,8 @@ export interface Backend {
   setAccept(paused: boolean): Awaitable<{ readonly paused: boolean }>;
   /** Refuse connections to a port: with a reset, silently, or by ICMP; "none" takes the rule away. */
   setReject(port: number, mode: RejectMode): Awaitable<{ readonly port: number; readonly with: RejectMode }>;
-  /** Calls back with pcapng bytes, the section header first, until stopped. */
-  capture(onChunk: (chunk: Uint8Array) => void): Stop;
+  /** Calls back with pcapng bytes of the host's links, the section header first, until stopped. */
+  capture(host: HostName, onChunk: (chunk: Uint8Array) => void): Stop;
   /** Prometheus text exposition. */
   metrics(): Awaitable<string>;
   stages(): readonly unknown[];

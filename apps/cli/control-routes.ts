@@ -69,7 +69,7 @@ export const ROUTES: readonly Route[] = [
   ),
   get("/api/goroutines", [], "goroutines of the server process", (call) => call.backend.goroutines()),
   get("/api/sysctl", ["host"], "sysctl -a", (call) => call.backend.sysctlList(host(call))),
-  get("/api/capture", [], "pcapng of every link, until you hang up"),
+  get("/api/capture", ["host"], "pcapng of the host's links, until you hang up"),
   get("/metrics", [], "Prometheus text"),
   put("/api/sysctl", ["host"], "{name, value}: sysctl -w", setSysctl),
   put("/api/links/*", [], "{delay, rate, loss, …}: tc qdisc … netem", setLink),
@@ -132,7 +132,12 @@ function oneOf<T extends string>(what: string, text: string, known: readonly T[]
 }
 
 function host(call: Call): HostName {
-  return oneOf("host", call.query.get("host") ?? "server", HOSTS);
+  return hostOf(call.query);
+}
+
+/** The host a query names; the server by default. Throws `Refusal` for one that is not there. */
+export function hostOf(query: URLSearchParams): HostName {
+  return oneOf("host", query.get("host") ?? "server", HOSTS);
 }
 
 function journeyQuery(query: URLSearchParams): JourneyQuery {

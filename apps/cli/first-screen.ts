@@ -3,7 +3,7 @@
  * went.
  */
 import type { Journey } from "../../src/journey/journey.ts";
-import { renderFlow, renderWaterfall } from "../../src/journey/render.ts";
+import { renderFlow, renderHeading, renderSegments } from "../../src/journey/render.ts";
 import type { ControlServer } from "./control-server.ts";
 import { journeyPaint, printableJourney } from "./journey-paint.ts";
 import type { RunningServer } from "./serve-session.ts";
@@ -11,6 +11,7 @@ import { coloursOf, type Terminal } from "./terminal.ts";
 import { VERSION } from "./version.ts";
 
 const MAX_LINES = 24;
+const MAX_COLUMNS = 80;
 
 export interface FirstScreen {
   readonly running: Pick<RunningServer, "siteUrl" | "truthLabel">;
@@ -23,7 +24,7 @@ export interface FirstScreen {
 export function firstScreen({ running, control, notes, journey }: FirstScreen, terminal: Terminal): string {
   const colours = coloursOf(terminal);
   const head = [
-    colours.bold(`sojourn ${VERSION}`) + ": a network server stack in which every request carries its own itinerary",
+    colours.bold(`sojourn ${VERSION}`) + ": a server stack in which every request carries its own itinerary",
     `  site     ${colours.cyan(running.siteUrl)}`,
     `  control  ${colours.cyan(`${control.url}/#token=${control.token}`)}`,
     `  try      curl -i ${new URL("/hello", running.siteUrl).href}   then: sojourn journeys`,
@@ -31,19 +32,35 @@ export function firstScreen({ running, control, notes, journey }: FirstScreen, t
     ...notes.map((note) => `  ${colours.yellow("note")}     ${note}`),
     "",
   ];
-  const tail = ["", colours.dim("Ctrl-C stops.")];
+  const legend = journey ? `░ waiting  █ working   all of it: sojourn journeys --id ${journey.id}   ` : "";
+  const tail = ["", colours.dim(`${legend}Ctrl-C stops.`)];
   const room = MAX_LINES - head.length - tail.length;
   const body = journey ? journeyLines(journey, room, terminal) : ["(no journey yet: send a request to the site)"];
   return [...head, ...body, ...tail].map((line) => `${line}\n`).join("");
 }
 
-/** The waterfall, cut to what fits, and the flow in and out. */
+/** The longest segments, as many as fit, and the flow in and out. */
 function journeyLines(journey: Journey, room: number, terminal: Terminal): string[] {
-  const lines = renderWaterfall(printableJourney(journey), journeyPaint(terminal));
-  const { request, response } = renderFlow(journey);
-  const flow = ["", request, response];
-  const most = room - flow.length;
-  if (lines.length <= most) return [...lines, ...flow];
-  const hidden = lines.length - most + 1;
-  return [...lines.slice(0, most - 1), `  … ${hidden} more lines: sojourn journeys --id ${journey.id}`, ...flow];
+  const shown = printableJourney(journey);
+  const paint = journeyPaint(terminal);
+  const heading = renderHeading(shown, paint);
+  const { request, response } = renderFlow(shown);
+  const flow = ["", ...wrapFlow(request), ...wrapFlow(response)];
+  const rows = room - heading.length - flow.length;
+  const fits = shown.segments.length <= rows;
+  return [...heading, ...renderSegments(shown, fits ? rows : Math.max(1, rows - 1), paint), ...flow];
+}
+
+/** Breaks a flow after an arrow where the line would pass the last column. */
+function wrapFlow(flow: string): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const step of flow.split(/(?<=→)/)) {
+    if (line.length + step.length > MAX_COLUMNS) {
+      lines.push(line);
+      line = "  ";
+    }
+    line += step;
+  }
+  return [...lines, line];
 }

@@ -258,8 +258,11 @@ describe("reading commands", () => {
   it("capture writes the file readable by its owner only", async () => {
     const file = join(directory, "out.pcapng");
     const { code, err } = await run("capture", file, "--for", "50ms");
-    expect([code, err.includes("4 bytes")]).toEqual([0, true]);
-    expect([...readFileSync(file)]).toEqual([0x0a, 0x0d, 0x0d, 0x0a]);
+    const written = readFileSync(file);
+    expect([code, err.includes(`${written.length} bytes`)]).toEqual([0, true]);
+    expect([...written.subarray(0, 4)]).toEqual([0x0a, 0x0d, 0x0d, 0x0a]);
+    // One whole block: its length stands at both its ends.
+    expect([written.readUInt32LE(4), written.readUInt32LE(written.length - 4)]).toEqual([written.length, written.length]);
     expect(statSync(file).mode & 0o777).toBe(0o600);
     const refused = await run("capture", join(directory, "no", "such", "place"), "--for", "50ms");
     expect([refused.code, refused.err.includes("ENOENT")]).toEqual([1, true]);

@@ -111,8 +111,9 @@ export class SessionBackend implements backend.Backend {
     return this.ask("setReject", { port, with: mode });
   }
 
-  capture(onChunk: (chunk: Uint8Array) => void): backend.Stop {
-    const started = this.ask<number>("captureStart", { originUnixNs: String(this.session.options.originUnixNs) });
+  capture(host: backend.HostName, onChunk: (chunk: Uint8Array) => void): backend.Stop {
+    const originUnixNs = String(this.session.options.originUnixNs);
+    const started = this.ask<number>("captureStart", { host, originUnixNs });
     const fetch = async (method: string) => {
       const chunk = await this.ask<Uint8Array>(method, { id: await started });
       if (chunk.length > 0) onChunk(chunk);

@@ -10,17 +10,20 @@ export interface WarmUpClient {
   readonly sitePort: number;
 }
 
-/** Connections at once: enough to overlap the wire's delay. */
-const PARALLEL = 20;
+/** Connections at once at most: enough to overlap the wire's delay. */
+const MAX_PARALLEL = 20;
 const REQUEST = "GET /hello HTTP/1.1\r\nHost: sojourn\r\nUser-Agent: sojourn\r\nConnection: close\r\n\r\n";
 
-/** Sends `count` requests for /hello, one connection each; resolves when all were answered. */
-export async function warmUp(client: WarmUpClient, count: number): Promise<void> {
+/**
+ * Sends `count` requests for /hello, one connection each and at most `parallel` at once, so that no accept queue overflows
+ * before anybody looks; resolves when all were answered.
+ */
+export async function warmUp(client: WarmUpClient, count: number, parallel = MAX_PARALLEL): Promise<void> {
   let left = count;
   const worker = async () => {
     while (left-- > 0) await request(client);
   };
-  await Promise.all(Array.from({ length: Math.min(PARALLEL, count) }, worker));
+  await Promise.all(Array.from({ length: Math.max(1, Math.min(parallel, MAX_PARALLEL, count)) }, worker));
 }
 
 async function request({ runtime, siteAddress, sitePort }: WarmUpClient): Promise<void> {

@@ -12,7 +12,7 @@ const MAX_CAPTURES = 8;
 interface Capture {
   blocks: Uint8Array[];
   bytes: number;
-  /** Frames left out since the last fetch, because nobody fetched. */
+  /** Frames left out since the last one written, because nobody fetched. */
   missed: number;
   readonly untap: (() => void)[];
 }
@@ -30,7 +30,7 @@ export class CaptureTable {
   control(method: string, params: Record<string, unknown>): unknown {
     switch (method) {
       case "captureStart":
-        return this.start(BigInt(String(params["originUnixNs"] ?? 0)));
+        return this.start(BigInt(String(params["originUnixNs"] ?? 0)), params["host"] as string | undefined);
       case "captureTake":
         return take(this.captures.get(Number(params["id"])));
       case "captureStop":
@@ -40,11 +40,14 @@ export class CaptureTable {
     }
   }
 
-  private start(originUnixNs: bigint): number {
+  /** Taps the links of one host, or all of them: then a frame that a router forwards is there twice. */
+  private start(originUnixNs: bigint, host: string | undefined): number {
     if (this.captures.size >= MAX_CAPTURES) {
       throw { error: "too many captures", why: `${MAX_CAPTURES} are running`, next: "stop one of them" };
     }
-    const { links } = this.topology;
+    const links = this.topology.links.filter(
+      (link) => host === undefined || link.ends.some((nic) => nic.env.name === host),
+    );
     const capture: Capture = { blocks: [sectionHeader()], bytes: 0, missed: 0, untap: [] };
     for (const [at, link] of links.entries()) {
       const [a, b] = link.ends.map((nic) => nic.env.name);
@@ -56,7 +59,13 @@ export class CaptureTable {
             return;
           }
           const way = direction === 0 ? "outbound" : "inbound";
-          const options: PacketOptions = lost ? { direction: way, comment: "lost by the wire" } : { direction: way };
+          const notes = [
+            ...(lost ? ["lost by the wire"] : []),
+            ...(capture.missed > 0 ? [`${capture.missed} frames before this one left out: not fetched in time`] : []),
+          ];
+          capture.missed = 0;
+          const options: PacketOptions =
+            notes.length > 0 ? { direction: way, comment: notes.join("; ") } : { direction: way };
           const block = enhancedPacket(at, nowNs, originUnixNs, bytes, from, len, options);
           capture.blocks.push(block);
           capture.bytes += block.length;

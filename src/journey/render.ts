@@ -33,8 +33,14 @@ export function formatNs(ns: Ns): string {
 
 /** The waterfall of one journey, one line per segment. */
 export function renderWaterfall(journey: Journey, paint: Paint = PLAIN): string[] {
-  const lines = [...renderHeading(journey, paint), ""];
-  const shown = pickRows(journey.segments);
+  const segments = renderSegments(journey, ROWS_MAX, paint);
+  return [...renderHeading(journey, paint), "", ...segments, "", ...renderFootnotes(journey, paint)];
+}
+
+/** One line per segment, at most `rowsMax` and one for the rest: the longest are shown, in their order. */
+export function renderSegments(journey: Journey, rowsMax: number, paint: Paint = PLAIN): string[] {
+  const lines: string[] = [];
+  const shown = pickRows(journey.segments, rowsMax);
   let hiddenNs = 0;
   let hidden = 0;
   for (const segment of journey.segments) {
@@ -46,11 +52,11 @@ export function renderWaterfall(journey: Journey, paint: Paint = PLAIN): string[
   }
   if (hidden > 0)
     lines.push(paint("dim", `${" ".repeat(10)}… and ${hidden} shorter segments, ${formatNs(hiddenNs)} together`));
-  lines.push("", ...renderFootnotes(journey, paint));
   return lines;
 }
 
-function renderHeading(journey: Journey, paint: Paint): string[] {
+/** What the whole was: three lines. */
+export function renderHeading(journey: Journey, paint: Paint = PLAIN): string[] {
   const { connection, request, response } = journey;
   const status = response === null || response.status === 0 ? "no response" : String(response.status);
   const what = request === null ? "no request" : `${request.method} ${request.target}`;
@@ -108,10 +114,10 @@ function renderFootnotes(journey: Journey, paint: Paint): string[] {
   return lines;
 }
 
-function pickRows(segments: readonly Segment[]): Set<Segment> {
-  if (segments.length <= ROWS_MAX) return new Set(segments);
+function pickRows(segments: readonly Segment[], rowsMax: number): Set<Segment> {
+  if (segments.length <= rowsMax) return new Set(segments);
   const longest = [...segments].sort((a, b) => b.endNs - b.startNs - (a.endNs - a.startNs));
-  return new Set(longest.slice(0, ROWS_MAX));
+  return new Set(longest.slice(0, rowsMax));
 }
 
 /** Where on the flow a stage belongs. */

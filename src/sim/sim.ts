@@ -46,6 +46,8 @@ export class DeadlockError extends Error {
 
 /** Microtask turns in one drain. A deeper chain of awaits goes on at the next step: late, but the same every time. */
 const DRAIN_TURNS = 64;
+/** Drains before a run is called a deadlock. */
+const LAST_DRAINS = 16;
 /** Steps in a row that may fail to move time before the run is called a livelock. */
 const STUCK_STEPS = 100_000;
 /** How much virtual time one `run` may take unless told otherwise. */
@@ -100,9 +102,7 @@ export class Sim {
       if (settled) return promise;
       const next = this.machine.deadline();
       if (next === NEVER) {
-        // A promise of the test's own may have settled unseen by the machine's count.
-        this.drainedResumptions = -1;
-        await this.drain();
+        await this.drainToTheEnd();
         if (settled) return promise;
         if (this.machine.deadline() !== NEVER) continue;
         throw this.deadlock();
@@ -151,6 +151,14 @@ export class Sim {
       this.drainedResumptions = resumptions ?? -1;
       // Code that ran may have resumed other code at once; without a count one drain has to do.
       if (resumptions === undefined) return;
+    }
+  }
+
+  /** The last word before a deadlock is called: deep chains of awaits, and promises the machine does not count. */
+  private async drainToTheEnd(): Promise<void> {
+    for (let i = 0; i < LAST_DRAINS; i++) {
+      this.drainedResumptions = -1;
+      await this.drain();
     }
   }
 

@@ -30,7 +30,10 @@ export interface ReceivedRun {
   len: number;
   /** Stream offset of the first byte. */
   offset: number;
-  /** When the frame that brought the first byte arrived from the wire, and when that byte was in order in the receive queue. */
+  /**
+   * When the frame that brought the first byte arrived from the wire, and when that byte was in order in the receive
+   * queue.
+   */
   arrivedNs: number;
   queuedNs: number;
 }
@@ -54,7 +57,19 @@ export type TcpState = (typeof TcpState)[keyof typeof TcpState];
 
 /** `ss` state column. */
 export const TCP_STATE_NAMES: readonly string[] = [
-  "UNCONN", "ESTAB", "SYN-SENT", "SYN-RECV", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT", "UNCONN", "CLOSE-WAIT", "LAST-ACK", "LISTEN", "CLOSING", "SYN-RECV",
+  "UNCONN",
+  "ESTAB",
+  "SYN-SENT",
+  "SYN-RECV",
+  "FIN-WAIT-1",
+  "FIN-WAIT-2",
+  "TIME-WAIT",
+  "UNCONN",
+  "CLOSE-WAIT",
+  "LAST-ACK",
+  "LISTEN",
+  "CLOSING",
+  "SYN-RECV",
 ];
 
 /** One row of `ss -a`. Queues in bytes, or connections for a listener (Recv-Q = accept queue, Send-Q = backlog). */

@@ -14,12 +14,12 @@ import { requires } from "../support/requires.ts";
 import { type Result, type Run, runOurs } from "./ours.ts";
 import type { Program, Step } from "./program.ts";
 
-/** One documented difference: of a counter, or of the lines that contain a text. */
+/** One documented difference. */
 export interface Difference {
   /** Heading in docs/linux-differences.md. */
   readonly why: string;
   readonly counters?: Readonly<Record<string, readonly [linux: number, ours: number]>>;
-  /** Line number (from 1) → results as they are printed. */
+  /** Number of the call (from 1) → results as they are printed. */
   readonly lines?: Readonly<Record<number, readonly [linux: string, ours: string]>>;
 }
 
@@ -36,60 +36,83 @@ export interface Row {
 /** How far the times of an `until` may be apart: a tick of 4 ms (HZ=250), twice, and a busy machine. */
 const TOLERANCE_MS = 25;
 
-const NEEDS = ["python3", "ip", "ss", "netns"] as const;
+/** How often a row is measured again, alone, before it counts as different. */
+const SECOND_LOOKS = 2;
+
+const NEEDS = ["python3", "netns"] as const;
 const SCRIPT = join(import.meta.dirname, "kernel.py");
+
+/** What `kernel.py` says of a program. */
+interface KernelRun extends Run {
+  readonly sysctls: Readonly<Record<string, string>>;
+  readonly error: string | null;
+}
 
 /** A group of rows in one test file. */
 export function differential(title: string, rows: readonly Row[]): void {
   describe.skipIf(requires(...NEEDS))(title, () => {
-    let kernel: Record<string, Run & { error: string | null }> = {};
+    let kernel: Record<string, KernelRun> = {};
     beforeAll(async () => {
       kernel = await runKernel(Object.fromEntries(rows.map((row) => [row.name, row.program.steps])));
     }, 40_000);
 
-    it.each(rows.map((row) => [row.name, row] as const))("%s", (_name, row) => {
-      const linux = kernel[row.name];
-      if (linux.error !== null) throw new Error(`kernel.py: ${linux.error}`);
-      check(row, linux, runOurs(row.program.steps));
+    it.each(rows.map((row) => [row.name, row] as const))("%s", async (name, row) => {
+      // The kernel's clock is real: on a busy machine a delayed ACK falls between two calls that were made "at once".
+      // What differs for a reason differs again.
+      let apart = compare(row, kernel[name]);
+      for (let look = 0; look < SECOND_LOOKS && apart.length > 0; look++) {
+        apart = compare(row, (await runKernel({ [name]: row.program.steps }))[name]);
+      }
+      if (apart.length > 0) expect.fail(apart.join("\n"));
     });
   });
 }
 
-function check(row: Row, linux: Run, ours: Run): void {
-  const { steps } = row.program;
-  const differs = row.differs ?? [];
-  const linuxLines = linesOf(steps, linux);
-  const ourLines = linesOf(steps, ours);
-  for (const [number, [theirs, mine]] of differs.flatMap((d) => Object.entries(d.lines ?? {}))) {
-    const at = Number(number) - 1;
-    expect([linuxLines[at], ourLines[at]]).toEqual([theirs, mine].map((value) => `${start(steps[at], at)} = ${value}`));
-    linuxLines[at] = ourLines[at] = "differs as documented";
-  }
-  const linuxCounters = countersOf(linux, row);
-  const ourCounters = countersOf(ours, row);
-  for (const [name, both] of differs.flatMap((d) => Object.entries(d.counters ?? {}))) {
-    expect([name, linuxCounters[name] ?? 0, ourCounters[name] ?? 0]).toEqual([name, ...both]);
-    delete linuxCounters[name];
-    delete ourCounters[name];
-  }
-  expect({ lines: ourLines, counters: ourCounters }).toEqual({ lines: linuxLines, counters: linuxCounters });
-  for (const [i, step] of steps.entries()) if (step[0] === "until") checkTime(step, linux.results[i], ours.results[i]);
-  for (const [name, value] of Object.entries(row.expects ?? {})) {
-    expect([name, linux.counters[name]]).toEqual([name, value]);
-  }
+/** What is different, in words; nothing if all is as it should be. */
+function compare(row: Row, linux: KernelRun): string[] {
+  if (linux.error !== null) throw new Error(`kernel.py: ${linux.error}`);
+  const ours = runOurs(row.program.steps, linux.sysctls);
+  return [
+    ...compareLines(row, linux, ours),
+    ...compareCounters(row, linux, ours),
+    ...row.program.steps.flatMap((step, i) =>
+      step[0] === "until" ? compareTimes(start(step, i), linux.results[i], ours.results[i]) : [],
+    ),
+    ...Object.entries(row.expects ?? {}).flatMap(([name, value]) =>
+      linux.counters[name] === value ? [] : [`${name}: Linux ${linux.counters[name]}, expected ${value}`],
+    ),
+  ];
 }
 
-function checkTime(step: Step, linux: Result, ours: Result): void {
+function compareLines(row: Row, linux: Run, ours: Run): string[] {
+  const known = Object.assign({}, ...(row.differs ?? []).map((d) => d.lines ?? {})) as NonNullable<Difference["lines"]>;
+  return row.program.steps.flatMap((step, i) => {
+    const [theirs, mine] = [linux, ours].map((run) => format(step[0] === "until" ? readyOf(run, i) : run.results[i]));
+    const [theirsWanted, mineWanted] = known[i + 1] ?? [theirs, theirs];
+    if (theirs === theirsWanted && mine === mineWanted) return [];
+    const documented = known[i + 1] ? ` (documented: Linux ${theirsWanted}, ours ${mineWanted})` : "";
+    return [`${start(step, i)}: Linux ${theirs}, ours ${mine}${documented}`];
+  });
+}
+
+function compareCounters(row: Row, linux: Run, ours: Run): string[] {
+  const known = Object.assign({}, ...(row.differs ?? []).map((d) => d.counters ?? {})) as NonNullable<
+    Difference["counters"]
+  >;
+  return MIB_NAMES.flatMap(({ name }) => {
+    if (name in NEVER_COMPARED || name in (row.ignore ?? {})) return [];
+    const [theirs, mine] = [linux, ours].map((run) => run.counters[name] ?? 0);
+    const [theirsWanted, mineWanted] = known[name] ?? [theirs, theirs];
+    if (theirs === theirsWanted && mine === mineWanted) return [];
+    const documented = known[name] ? ` (documented: Linux ${theirsWanted}, ours ${mineWanted})` : "";
+    return [`${name}: Linux ${theirs}, ours ${mine}${documented}`];
+  });
+}
+
+function compareTimes(call: string, linux: Result, ours: Result): string[] {
   const [linuxMs, ourMs] = [linux, ours].map((result) => (result as number[])[1]);
-  const apart = Math.abs(linuxMs - ourMs);
-  expect(apart, `${step.join(" ")}: Linux ${linuxMs.toFixed(1)} ms, ours ${ourMs.toFixed(1)} ms`).toBeLessThan(
-    TOLERANCE_MS,
-  );
-}
-
-/** What happened, one line per call as strace shows it: a difference is easy to see. */
-function linesOf(steps: readonly Step[], run: Run): string[] {
-  return steps.map((step, i) => `${start(step, i)} = ${format(step[0] === "until" ? readyOf(run, i) : run.results[i])}`);
+  if (Math.abs(linuxMs - ourMs) < TOLERANCE_MS) return [];
+  return [`${call} took: Linux ${linuxMs.toFixed(1)} ms, ours ${ourMs.toFixed(1)} ms`];
 }
 
 function start([call, ...args]: Step, i: number): string {
@@ -106,29 +129,21 @@ function format(result: Result): string {
   return typeof result === "string" ? JSON.stringify(result) : `[${result.map(format).join(", ")}]`;
 }
 
-/**
- * Counters that moved, without those that cannot be compared: the constants of the host, and what a kernel newer or older
- * than our table has.
- */
-function countersOf(run: Run, row: Row): Record<string, number> {
-  const compared = MIB_NAMES.filter(({ name }) => !(name in NEVER_COMPARED) && !(name in (row.ignore ?? {})));
-  return Object.fromEntries(
-    compared.map(({ name }) => [name, run.counters[name] ?? 0] as const).filter(([, value]) => value !== 0),
-  );
-}
-
 /** Counters no row compares, with the reason. */
-const NEVER_COMPARED: Readonly<Record<string, string>> = {};
+const NEVER_COMPARED: Readonly<Record<string, string>> = {
+  TcpExtTCPRcvCoalesce: "how Linux stores bytes: an skb merged into the one before it; ours keeps slots and pages",
+  TcpExtTcpTimeoutRehash: "Linux chooses another path and device queue after a time-out (sk_txhash); ours has one",
+};
 
 /** Runs programs on the kernel, each in a namespace of its own. */
-function runKernel(programs: Record<string, readonly Step[]>): Promise<Record<string, Run & { error: string | null }>> {
+function runKernel(programs: Record<string, readonly Step[]>): Promise<Record<string, KernelRun>> {
   return new Promise((resolve, reject) => {
     const child = spawn("python3", [SCRIPT], { stdio: ["pipe", "pipe", "inherit"] });
     let out = "";
     child.stdout.on("data", (chunk) => void (out += chunk));
     child.once("error", reject);
     child.once("close", (code) => {
-      if (code === 0) resolve(JSON.parse(out) as Record<string, Run & { error: string | null }>);
+      if (code === 0) resolve(JSON.parse(out) as Record<string, KernelRun>);
       else reject(new Error(`kernel.py ended with ${code}`));
     });
     child.stdin.end(JSON.stringify(programs));

@@ -1,13 +1,16 @@
 """Runs socket programs on this machine's Linux kernel, each in a process and a network namespace of its own.
 
-stdin: {name: [[call, argument, ...], ...]}; stdout: {name: {"results": [...], "counters": {...}, "error": null}}.
-A result is what the call returned: a number (negative: -errno), received text, or a list. Sockets never block, and every
-call is followed by a moment in which the namespace comes to rest. Needs root. `ours.ts` has the same calls.
+stdin: {name: [[call, argument, ...], ...]}; stdout: {name: {"results": [...], "counters": {...}, "sysctls": {...},
+"error": null}}. A result is what the call returned: a number (negative: -errno), received text, or a list. Sockets never
+block, and every call is followed by a moment in which the namespace comes to rest. Programs that wait run side by side,
+the others one after the other, so that they do not disturb each other. Needs root. `ours.ts` has the same calls.
 """
 
-import ctypes, json, os, select, socket, struct, subprocess, sys, time, traceback
+import ctypes, fcntl, json, os, select, socket, struct, sys, time, traceback
 
 CLONE_NEWNET = 0x40000000
+SIOCSIFFLAGS, IFF_UP, IFF_RUNNING = 0x8914, 0x1, 0x40
+STATES = "ESTAB SYN-SENT SYN-RECV FIN-WAIT-1 FIN-WAIT-2 TIME-WAIT UNCONN CLOSE-WAIT LAST-ACK LISTEN CLOSING SYN-RECV"
 REST_S = 0.001
 POLL = select.POLLIN | select.POLLOUT | select.POLLRDHUP
 
@@ -128,13 +131,13 @@ class Machine:
         return 0
 
     def ss(self):
-        """Rows of `ss -tan`; ports the kernel chose are shown as *."""
-        rows = subprocess.run(["ss", "-Htan"], capture_output=True, text=True, check=True).stdout.splitlines()
-        return sorted(row(*line.split()[:5]) for line in rows)
+        """Rows of /proc/net/tcp as `ss -tan` shows them, without a listener's backlog; ports the kernel chose are *."""
+        with open("/proc/self/net/tcp") as file:
+            return sorted(row(*line.split()[1:5]) for line in file.read().splitlines()[1:])
 
     def count(self, *names):
         now = counters()
-        return [now[name] - self.counters_at_start[name] for name in names]
+        return [now[name] - self.counters_at_start.get(name, 0) for name in names]
 
 
 def port_of(call):
@@ -144,9 +147,11 @@ def port_of(call):
         return -error.errno
 
 
-def row(state, received, sent, local, peer):
-    ports = [port if port == "*" or int(port) < 32768 else "*" for port in (local.split(":")[1], peer.split(":")[1])]
-    return f"{state} {received} {sent} {ports[0]} {ports[1]}"
+def row(local, peer, state, queues):
+    ports = [int(name.split(":")[1], 16) for name in (local, peer)]
+    sent, received = [int(bytes_, 16) for bytes_ in queues.split(":")]
+    shown = [str(port) if 0 < port < 32768 else "*" for port in ports]
+    return f"{STATES.split()[int(state, 16) - 1]} {received} {sent} {shown[0]} {shown[1]}"
 
 
 def counters():
@@ -160,19 +165,36 @@ def counters():
     return found
 
 
+def sysctls():
+    """net.ipv4.tcp_* and the buffer limits of net.core, so that our stack can be set to the same."""
+    names = [f"ipv4/{name}" for name in os.listdir("/proc/sys/net/ipv4") if name.startswith("tcp_")]
+    names += [f"core/{name}" for name in ("rmem_default", "rmem_max", "wmem_default", "wmem_max", "somaxconn")]
+    found = {}
+    for name in names:
+        try:
+            with open(f"/proc/sys/net/{name}") as file:
+                found["net." + name.replace("/", ".")] = " ".join(file.read().split())
+        except OSError:
+            pass  # Not of this namespace, or not to be read.
+    return found
+
+
 def run(program):
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14s", b"lo", IFF_UP | IFF_RUNNING, b""))
     machine, results = Machine(), []
+    machine.sysctl("net.ipv4.tcp_congestion_control", "reno")
+    found = sysctls()
     for call, *arguments in program:
         try:
             results.append(getattr(machine, call)(*arguments))
         except OSError as error:
             results.append(-error.errno)
         time.sleep(REST_S)
-    end = counters()
-    return {"results": results, "counters": {k: end[k] - machine.counters_at_start[k] for k in end}, "error": None}
+    moved = {name: value - machine.counters_at_start.get(name, 0) for name, value in counters().items()}
+    return {"results": results, "counters": moved, "sysctls": found, "error": None}
 
 
 def start(program):
@@ -182,7 +204,7 @@ def start(program):
         try:
             answer = run(program)
         except BaseException:
-            answer = {"results": [], "counters": {}, "error": traceback.format_exc()}
+            answer = {"results": [], "counters": {}, "sysctls": {}, "error": traceback.format_exc()}
         with os.fdopen(write, "w") as out:
             json.dump(answer, out)
         os._exit(0)
@@ -190,6 +212,12 @@ def start(program):
     return os.fdopen(read)
 
 
+def waits(program):
+    return any(call in ("wait", "until") for call, *_ in program)
+
+
 if __name__ == "__main__":
-    pipes = {name: start(program) for name, program in json.load(sys.stdin).items()}
-    json.dump({name: json.load(pipe) for name, pipe in pipes.items()}, sys.stdout)
+    programs = json.load(sys.stdin)
+    answers = {name: json.load(start(program)) for name, program in programs.items() if not waits(program)}
+    pipes = {name: start(program) for name, program in programs.items() if waits(program)}
+    json.dump(answers | {name: json.load(pipe) for name, pipe in pipes.items()}, sys.stdout)

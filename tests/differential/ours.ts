@@ -15,6 +15,7 @@ import { InetStream } from "../../src/socket/inet-stream.ts";
 import type { Process } from "../../src/socket/process.ts";
 import type { Stack } from "../../src/stack.ts";
 import { Topology } from "../../src/topology.ts";
+import type { SocketRow } from "../../src/transport/port.ts";
 import type { Tcb } from "../../src/transport/tcp/tcp.ts";
 import type { Step } from "./program.ts";
 
@@ -38,8 +39,9 @@ const OPERATIONS: Readonly<Record<string, number>> = {
   del: k.EPOLL_CTL_DEL,
 };
 
-export function runOurs(steps: readonly Step[]): Run {
-  const machine = new Machine();
+/** `sysctls`: the kernel's; those we know are set to the same. */
+export function runOurs(steps: readonly Step[], sysctls: Readonly<Record<string, string>>): Run {
+  const machine = new Machine(sysctls);
   const results = steps.map((step) => machine.call(step));
   return { results, counters: machine.counters() };
 }
@@ -51,12 +53,16 @@ class Machine {
   private readonly process: Process;
   private readonly atStart: Float64Array;
 
-  constructor() {
+  constructor(sysctls: Readonly<Record<string, string>>) {
     const clockOf = () => new VirtualClock(FREE_COSTS);
     const topology = new Topology({ hosts: [{ name: "host", nics: [] }], links: [] }, { seed: 1, clockOf });
     this.sim = new Sim(topology);
     this.host = topology.host("host");
     this.process = this.host.processes.create("program");
+    for (const { name } of this.host.env.sysctl.list()) {
+      const value = sysctls[name];
+      if (value !== undefined) this.sysctl(name, value);
+    }
     this.rest(MILLISECOND);
     this.atStart = this.host.env.mib.values.slice();
   }
@@ -211,10 +217,10 @@ class Machine {
 
   ss(): Result {
     const port = (n: number) => (n === 0 || n >= FIRST_CHOSEN_PORT ? "*" : n);
+    // /proc/net/tcp does not show a listener's backlog.
+    const sent = (r: SocketRow) => (r.state === "LISTEN" ? 0 : r.sendQueue);
     const rows = this.host.tcp.rows();
-    return rows
-      .map((r) => `${r.state} ${r.receiveQueue} ${r.sendQueue} ${port(r.localPort)} ${port(r.remotePort)}`)
-      .sort();
+    return rows.map((r) => `${r.state} ${r.receiveQueue} ${sent(r)} ${port(r.localPort)} ${port(r.remotePort)}`).sort();
   }
 
   count(...names: string[]): Result {

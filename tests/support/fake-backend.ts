@@ -5,6 +5,7 @@ import type { Backend, JourneyQuery, LinkRow, LinkSettings, RejectMode, SyscallR
 import { Refusal } from "../../apps/cli/backend.ts";
 import { DROP_REASONS } from "../../src/base/drop-reasons.ts";
 import { STAGES } from "../../src/base/stages.ts";
+import { sectionHeader } from "../../src/journey/exports/pcapng.ts";
 import type { Journey } from "../../src/journey/journey.ts";
 import type { SocketRow } from "../../src/transport/port.ts";
 
@@ -202,9 +203,9 @@ export class FakeBackend implements Backend {
     this.rejected.push({ port, with: mode });
     return { port, with: mode };
   }
-  capture(onChunk: (chunk: Uint8Array) => void) {
+  capture(_host: string, onChunk: (chunk: Uint8Array) => void) {
     this.captures.add(onChunk);
-    onChunk(Uint8Array.of(0x0a, 0x0d, 0x0d, 0x0a));
+    onChunk(sectionHeader());
     return () => void this.captures.delete(onChunk);
   }
   metrics() {

@@ -21,7 +21,7 @@ export function truthOf(scenario: Scenario, witness: WireWitness, log: BenchLog)
   const { injection, victim } = scenario;
   const port = witness.portOf(victim);
   const segments = witness.of(port);
-  const isRequest = (s: SeenSegment): boolean => s.inward && s.payloadBytes > 0 && s.text.startsWith(`GET ${victim} `);
+  const isRequest = isRequestFor(victim);
   switch (injection.kind) {
     case "accept-pause":
       return log.resumedNs - establishedNs(segments);
@@ -60,9 +60,34 @@ function lossTruth(
     const late = first(segments, isRequest);
     return late.atNs - first(segments, (s) => s.inward && s.payloadBytes > 0).atNs;
   }
-  const request = first(segments, isRequest);
-  const response = responseTo(segments, request);
-  const last = response[response.length - 1] as SeenSegment;
-  const end = first(segments, (s) => s.atNs > request.atNs && acknowledges(s, last));
-  return end.atNs - (response[0] as SeenSegment).atNs;
+  const { sent, acked } = answerOf(segments, first(segments, isRequest));
+  return acked.atNs - (sent[0] as SeenSegment).atNs;
+}
+
+/** Every transmission of a response, and the first acknowledgement of all of it. */
+function answerOf(segments: readonly SeenSegment[], request: SeenSegment): Answer {
+  const sent = responseTo(segments, request);
+  const last = sent[sent.length - 1] as SeenSegment;
+  return { sent, acked: first(segments, (s) => s.atNs > request.atNs && acknowledges(s, last)) };
+}
+
+interface Answer {
+  readonly sent: readonly SeenSegment[];
+  readonly acked: SeenSegment;
+}
+
+/**
+ * Of a lost response: how long it was known to be lost. The sender sends it again the moment it marks it lost; contract
+ * §1, rule 4, calls what follows `retransmission`, and what came before `ack-wait`. Null for other scenarios.
+ */
+export function knownLostTruth(scenario: Scenario, witness: WireWitness): Ns | null {
+  const { injection, victim } = scenario;
+  if (injection.kind !== "link-loss" || injection.target !== "response") return null;
+  const segments = witness.of(witness.portOf(victim));
+  const { sent, acked } = answerOf(segments, first(segments, isRequestFor(victim)));
+  return acked.atNs - (sent[1] as SeenSegment).atNs;
+}
+
+function isRequestFor(victim: string): (s: SeenSegment) => boolean {
+  return (s) => s.inward && s.text.startsWith(`GET ${victim} `);
 }

@@ -1,12 +1,13 @@
 /**
- * What really happened, as the cables saw it: the witness against which journeys are judged.
+ * What really happened, as the server's cable saw it: the witness against which journeys are judged.
  *
- * It knows frames and the delays of the cables, nothing of recorders and journeys: every TCP segment with the times at
- * which it left and reached the server, exact to the nanosecond as long as the cables have no rate and no jitter.
+ * It knows frames, nothing of recorders and journeys: every TCP segment with the time at which its last bit reached the
+ * server's card, or at which it left it.
  */
-import { SECOND, type Ns } from "../../src/base/time.ts";
+
 import { seqDiff } from "../../src/base/seq.ts";
-import type { LinkDirection, WireLink } from "../../src/device/wire-link.ts";
+import { type Ns, SECOND } from "../../src/base/time.ts";
+import type { WireLink } from "../../src/device/wire-link.ts";
 import * as ethernet from "../../src/wire/ethernet.ts";
 import * as ipv4 from "../../src/wire/ipv4.ts";
 import * as tcp from "../../src/wire/tcp.ts";
@@ -23,7 +24,7 @@ export interface SeenSegment {
   readonly port: number;
   /** At the server: arrival of inward segments, departure of the others. */
   readonly atNs: Ns;
-  /** Lost on the cable where it was seen. */
+  /** Outward: lost on this cable. */
   readonly lost: boolean;
   readonly flags: number;
   readonly seq: number;
@@ -36,67 +37,66 @@ export interface SeenSegment {
 }
 
 export class WireWitness {
-  /** At the server's cable, in order of departure. */
+  /** In order of being seen: inward ones as they arrive, outward ones as they depart. */
   readonly atServer: SeenSegment[] = [];
   private readonly serverPort: number;
   /** Window scale of each client port. */
   private readonly scales = new Map<number, number>();
 
-  /** Looks at `cable`, whose second end is the server. */
+  /** Stands at the server's card, the second end of `cable`. */
   constructor(cable: WireLink, serverPort: number) {
     this.serverPort = serverPort;
-    cable.addTap((direction, bytes, at, len, nowNs, lost) => {
-      const seen = this.read(cable, direction, bytes, at, at + len, nowNs, lost);
-      if (seen !== null) this.atServer.push(seen);
+    const card = cable.ends[1];
+    const { bytes } = card.env.pool.arena;
+    const arrive = card.arrive.bind(card);
+    card.arrive = (slot, offset, len, summed, atNs) => {
+      this.note(true, bytes, slot + offset, slot + offset + len, atNs, false);
+      return arrive(slot, offset, len, summed, atNs);
+    };
+    cable.addTap((direction, frame, at, len, nowNs, lost) => {
+      if (direction === 1) this.note(false, frame, at, at + len, nowNs, lost);
     });
   }
 
-  /** The segments of one connection that reached the server (or left it, lost or not). */
+  /** The segments of one connection, in order of time. */
   of(port: number): SeenSegment[] {
-    return this.atServer.filter((s) => s.port === port && !(s.inward && s.lost));
+    return this.atServer.filter((s) => s.port === port);
   }
 
-  /** The port of the connection that asked for `target`, even if that segment was lost. */
+  /** The port of the connection that asked for `target`. */
   portOf(target: string): number {
-    const found = this.atServer.find((s) => s.inward && s.text.startsWith(`GET ${target} `));
-    if (found === undefined) throw new Error(`nobody asked for ${target}`);
-    return found.port;
+    return first(this.atServer, (s) => s.inward && s.text.startsWith(`GET ${target} `)).port;
   }
 
-  private read(
-    cable: WireLink,
-    direction: LinkDirection,
-    bytes: Uint8Array,
-    at: number,
-    end: number,
-    departNs: Ns,
-    lost: boolean,
-  ): SeenSegment | null {
+  private note(inward: boolean, bytes: Uint8Array, at: number, end: number, atNs: Ns, lost: boolean): void {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    if (ethernet.etherType(view, at) !== ethernet.EtherType.ipv4) return null;
     const ip = at + ethernet.HEADER_LEN;
-    if (ipv4.protocol(view, ip) !== IP_PROTOCOL_TCP) return null;
+    if (ethernet.etherType(view, at) !== ethernet.EtherType.ipv4 || ipv4.check(view, ip, end) !== 0) return;
     const segment = ip + ipv4.ihl(view, ip);
-    const inward = direction === 0;
-    const port = inward ? tcp.srcPort(view, segment) : tcp.dstPort(view, segment);
-    if ((inward ? tcp.dstPort(view, segment) : tcp.srcPort(view, segment)) !== this.serverPort) return null;
+    const len = ipv4.totalLen(view, ip) - ipv4.ihl(view, ip);
+    if (ipv4.protocol(view, ip) !== IP_PROTOCOL_TCP) return;
+    // What the wire has damaged says nothing.
+    if (!tcp.hasGoodChecksumV4(bytes, segment, len, ipv4.src(view, ip), ipv4.dst(view, ip))) return;
+    const [clientPort, serverPort] = [tcp.srcPort(view, segment), tcp.dstPort(view, segment)];
+    const port = inward ? clientPort : serverPort;
+    if ((inward ? serverPort : clientPort) !== this.serverPort) return;
     const payloadAt = segment + tcp.dataOffset(view, segment);
-    const payloadEnd = Math.min(end, ip + ipv4.totalLen(view, ip));
     const flags = tcp.flags(view, segment);
-    if (inward && (flags & tcp.Flag.syn) !== 0) this.scales.set(port, windowScale(view, segment, payloadAt));
-    const scale = (flags & tcp.Flag.syn) !== 0 ? 0 : (this.scales.get(port) ?? 0);
-    return {
+    const isSyn = (flags & tcp.Flag.syn) !== 0;
+    if (inward && isSyn) this.scales.set(port, windowScale(view, segment, payloadAt));
+    const scale = inward && !isSyn ? (this.scales.get(port) ?? 0) : 0;
+    this.atServer.push({
       inward,
       port,
-      atNs: inward ? departNs + cable.settings(direction).delayNs : departNs,
+      atNs,
       lost,
       flags,
       seq: tcp.seq(view, segment),
       ack: tcp.ack(view, segment),
-      payloadBytes: payloadEnd - payloadAt,
-      windowBytes: tcp.window(view, segment) * 2 ** (inward ? scale : 0),
-      text: latin1(bytes.subarray(payloadAt, Math.min(payloadEnd, payloadAt + TEXT_BYTES))),
-    };
+      payloadBytes: segment + len - payloadAt,
+      windowBytes: tcp.window(view, segment) * 2 ** scale,
+      text: latin1(bytes.subarray(payloadAt, Math.min(segment + len, payloadAt + TEXT_BYTES))),
+    });
   }
 }
 
@@ -137,12 +137,11 @@ export function windowLimitedNs(segments: readonly SeenSegment[], request: SeenS
   const lo = (response[0] as SeenSegment).seq;
   const end = Math.max(...response.map((s) => seqDiff(s.seq, lo) + s.payloadBytes));
   const mss = Math.max(...response.map((s) => s.payloadBytes));
-  const events = [...segments].sort((a, b) => a.atNs - b.atNs);
   let right = 0;
   let next = 0;
   let sinceNs: Ns = -1;
   let limitedNs: Ns = 0;
-  for (const event of events) {
+  for (const event of segments) {
     if (event.inward) right = seqDiff(event.ack, lo) + event.windowBytes;
     else if (event.payloadBytes > 0 && event.atNs > request.atNs) {
       next = Math.max(next, seqDiff(event.seq, lo) + event.payloadBytes);

@@ -1,7 +1,8 @@
 /**
- * `sojourn capture FILE`: every frame on every link as pcapng, for Wireshark. `-` writes to standard output.
+ * `sojourn capture FILE`: every frame on a host's links as pcapng, for Wireshark. `-` writes to standard output.
  */
 import { createWriteStream } from "node:fs";
+import { Transform, type TransformCallback } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Command } from "commander";
 import { openStream } from "../control-client.ts";
@@ -10,31 +11,32 @@ import { controlOf, type ReadingOptions, readingCommand } from "../reading-comma
 import { json, type Terminal } from "../terminal.ts";
 import { parseDurationNs } from "../values.ts";
 
+/** The server hands frames on ten times a second. */
+const LAST_FRAMES_MS = 250;
+
 interface CaptureOptions extends ReadingOptions {
   readonly for?: number;
 }
 
 export function captureCommand(terminal: Terminal): Command {
-  return readingCommand("capture", "write every frame to a pcapng file until Ctrl-C")
+  return readingCommand("capture", "write every frame on the host's links to a pcapng file until Ctrl-C")
     .argument("<file>", "where to write (mode 0600), or - for standard output")
     .option("--for <duration>", "stop by itself, e.g. 10s", (text: string) => parseDurationNs("--for", text))
     .action(async (file: string, options: CaptureOptions) => {
       if (file === "-" && options.json)
         throw new UsageError("--json with -", "frames and the report would share standard output", "name a file");
-      const stream = await openStream(controlOf(options), "/api/capture");
+      const stream = await openStream(controlOf(options), `/api/capture?host=${options.host}`);
       const stop = new AbortController();
-      const interrupted = () => stop.abort();
+      // What crossed the wire before the signal is still on its way to us.
+      const interrupted = () => void setTimeout(() => stop.abort(), LAST_FRAMES_MS);
       process.once("SIGINT", interrupted);
       process.once("SIGTERM", interrupted);
       const timer = options.for === undefined ? undefined : setTimeout(interrupted, options.for / 1e6);
-      let bytes = 0;
-      stream.on("data", (chunk: Buffer) => {
-        bytes += chunk.length;
-      });
+      const blocks = new WholeBlocks();
       if (terminal.isInteractive) terminal.err("capturing; Ctrl-C stops\n");
       stop.signal.addEventListener("abort", () => stream.push(null));
       try {
-        await pipeline(stream, file === "-" ? process.stdout : createWriteStream(file, { mode: 0o600 }), {
+        await pipeline(stream, blocks, file === "-" ? process.stdout : createWriteStream(file, { mode: 0o600 }), {
           end: file !== "-",
         });
       } catch (error) {
@@ -45,9 +47,31 @@ export function captureCommand(terminal: Terminal): Command {
         process.removeListener("SIGTERM", interrupted);
         stream.destroy();
       }
-      if (options.json) terminal.out(json({ file, bytes }));
-      else terminal.err(`${bytes} bytes written to ${file}; read them with: tshark -r ${file}\n`);
+      if (options.json) terminal.out(json({ file, bytes: blocks.bytes }));
+      else terminal.err(`${blocks.bytes} bytes written to ${file}; read them with: tshark -r ${file}\n`);
     });
+}
+
+/** Passes whole pcapng blocks only, so that a file that ends anywhere can be read to its end. */
+class WholeBlocks extends Transform {
+  /** Bytes passed on. */
+  bytes = 0;
+  private pending: Buffer = Buffer.alloc(0);
+
+  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
+    const all = this.pending.length === 0 ? chunk : Buffer.concat([this.pending, chunk]);
+    let end = 0;
+    // A block begins with its type and its whole length (little-endian: so we write it).
+    while (all.length - end >= 8) {
+      const next = end + all.readUInt32LE(end + 4);
+      if (next <= end || next > all.length) break;
+      end = next;
+    }
+    this.pending = all.subarray(end);
+    this.bytes += end;
+    if (end > 0) this.push(all.subarray(0, end));
+    done();
+  }
 }
 
 function captureFailed(file: string, error: NodeJS.ErrnoException): CommandError {

@@ -226,7 +226,11 @@ async function farewell(running: RunningServer): Promise<string> {
   const { requests, connections, drops } = await running.summary();
   const reasons = Object.entries(drops).map(([reason, count]) => `${reason} ${count}`);
   const dropped = reasons.length === 0 ? "no frame dropped" : `frames dropped: ${reasons.join(", ")}`;
-  return `\nstopped: ${requests} requests on ${connections} connections, ${dropped}\n`;
+  return `\nstopped: ${counted(requests, "request")} on ${counted(connections, "connection")}, ${dropped}\n`;
+}
+
+function counted(n: number, what: string): string {
+  return `${n} ${what}${n === 1 ? "" : "s"}`;
 }
 
 /** Waits for the first Ctrl-C (or TERM, HUP); a second one ends the process at once. `release` stops listening. */

@@ -1,24 +1,24 @@
 /**
- * What an acknowledgement does (RFC 9293 §3.10.7.4 fifth; Linux tcp_ack): frees what is acknowledged, measures the round
- * trip, follows the window, feeds loss recovery and lets output go on.
+ * What an acknowledgement does (RFC 9293 §3.10.7.4 fifth; Linux tcp_ack): frees what is acknowledged, measures the
+ * round trip, follows the window, feeds loss recovery and lets output go on.
  */
 import { DropReason } from "../../base/drop-reasons.ts";
 import { MibId } from "../../base/mib.ts";
 import { seqDiff, seqGt, seqLt } from "../../base/seq.ts";
 import { MILLISECOND } from "../../base/time.ts";
 import { Point } from "../../base/tracepoints.ts";
-import { TcpState } from "../port.ts";
 import { Flag, type TcpOptions } from "../../wire/tcp.ts";
+import { TcpState } from "../port.ts";
 import type { AckOutcome } from "./ack-outcome.ts";
-import type { TcpContext } from "./context.ts";
 import { sendChallengeAck } from "./challenge.ts";
-import { probeBackoffNs, rearmRto, retransmitLost, armXmitTimer, stopXmitTimer } from "./output.ts";
+import type { TcpContext } from "./context.ts";
+import { armXmitTimer, probeBackoffNs, rearmRto, retransmitLost, stopXmitTimer } from "./output.ts";
+import { setPredictionFlags } from "./prediction.ts";
 import { controlWindow, onSuspiciousAck, removeRenoSacks } from "./recovery.ts";
 import { onRttSample } from "./rto.ts";
 import { syncMss } from "./segment.ts";
 import type { Segment } from "./segment-info.ts";
-import { CaState, Shutdown, XmitTimer, type Tcb } from "./tcb.ts";
-import { setPredictionFlags } from "./prediction.ts";
+import { CaState, Shutdown, type Tcb, XmitTimer } from "./tcb.ts";
 
 /** perMss of Linux tcp_sndbuf_expand: payload, headers and descriptor of one segment, rounded up to a power of two. */
 const SEGMENT_OVERHEAD_BYTES = 640;
@@ -80,12 +80,24 @@ function startOutcome(tcb: Tcb, segment: Segment, outcome: AckOutcome): void {
 }
 
 /** Something was in flight when the ACK came. */
-function onAckOfData(tcp: TcpContext, tcb: Tcb, segment: Segment, ackOffset: number, windowChanged: boolean,
-  outcome: AckOutcome): void {
+function onAckOfData(
+  tcp: TcpContext,
+  tcb: Tcb,
+  segment: Segment,
+  ackOffset: number,
+  windowChanged: boolean,
+  outcome: AckOutcome,
+): void {
   cleanRetransmitQueue(tcp, tcb, ackOffset, outcome);
-  outcome.duplicate = !outcome.advanced && !windowChanged && segment.payloadLen === 0 &&
-    (segment.flags & (Flag.syn | Flag.fin)) === 0 && !(tcb.sackOk && !outcome.sacked);
-  const suspicious = tcb.caState !== CaState.open || outcome.sacked ||
+  outcome.duplicate =
+    !outcome.advanced &&
+    !windowChanged &&
+    segment.payloadLen === 0 &&
+    (segment.flags & (Flag.syn | Flag.fin)) === 0 &&
+    !(tcb.sackOk && !outcome.sacked);
+  const suspicious =
+    tcb.caState !== CaState.open ||
+    outcome.sacked ||
     !(segment.payloadLen > 0 || windowChanged || outcome.ackedSegments > 0);
   if (suspicious) onSuspiciousAck(tcp, tcb, outcome);
   if (outcome.ackedSegments > 0) rearmRto(tcp, tcb);
@@ -114,7 +126,9 @@ function onAckOfNothing(tcp: TcpContext, tcb: Tcb): void {
 /** RFC 9293 SND.WND update; true if the window changed (Linux tcp_ack_update_window). */
 function updateWindow(tcp: TcpContext, tcb: Tcb, segment: Segment, ackOffset: number): boolean {
   const scaled = (segment.flags & Flag.syn) !== 0 ? segment.window : segment.window * 2 ** tcb.sndWindowScale;
-  const isNewer = ackOffset > tcb.sndUnaOffset || seqGt(segment.seq, tcb.sndWl1) ||
+  const isNewer =
+    ackOffset > tcb.sndUnaOffset ||
+    seqGt(segment.seq, tcb.sndWl1) ||
     (segment.seq === tcb.sndWl1 && (scaled > tcb.sndWnd || scaled === 0));
   if (!isNewer) return false;
   tcb.sndWl1 = segment.seq;
@@ -213,8 +227,9 @@ export function expandSendBuffer(tcp: TcpContext, tcb: Tcb): void {
 
 /** Wakes a writer once at least a third of the buffer is free (Linux tcp_check_space, sk_stream_is_writeable). */
 export function checkSendSpace(tcp: TcpContext, tcb: Tcb): void {
-  if (tcb.retransmitQueue.packetsOut < tcb.cwndSegments || tcb.noSpace) expandSendBuffer(tcp, tcb);
-  if (!tcb.noSpace || !isWriteable(tcb)) return;
+  if (!tcb.noSpace) return;
+  if (tcb.retransmitQueue.inFlight < tcb.cwndSegments) expandSendBuffer(tcp, tcb);
+  if (!isWriteable(tcb)) return;
   tcb.noSpace = false;
   tcb.upcalls.writable();
 }

@@ -1,7 +1,7 @@
 /** When ACKs leave: quick ones first, then every second segment or 40–200 ms; Nagle, cork, and how they meet. */
 import { describe, expect, test } from "vitest";
 import { MILLISECOND, SECOND } from "../../base/time.ts";
-import { TestHost, TestPeer, TestWire, type SegmentTemplate } from "./tcp-testing.ts";
+import { type SegmentTemplate, TestHost, TestPeer, TestWire } from "./tcp-testing.ts";
 
 const MSS = 1000;
 const MORE = 0x8000;

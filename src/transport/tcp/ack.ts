@@ -1,28 +1,41 @@
 /**
  * When to acknowledge (RFC 9293 §3.8.6.3, RFC 1122 §4.2.3.2): delayed, unless there is a reason to hurry.
  *
- * Linux's adaptive delay: `ato` follows the gaps between arriving segments (40–200 ms); a new or restarted peer is in slow
- * start and gets up to 16 quick ACKs; a conversation that answers what it reads ("ping-pong") lets its ACKs ride on data.
+ * Linux's adaptive delay: `ato` follows the gaps between arriving segments (40–200 ms); a new or restarted peer is in
+ * slow start and gets up to 16 quick ACKs; a conversation that answers what it reads ("ping-pong") lets its ACKs ride
+ * on data.
  */
-import type { Ns } from "../../base/time.ts";
+
 import { MibId } from "../../base/mib.ts";
+import type { Ns } from "../../base/time.ts";
 import type { SkBuff } from "../../skb/skb.ts";
 import * as wire from "../../wire/tcp.ts";
 import {
-  ATO_MAX_NS, ATO_MIN_NS, DELACK_MAX_NS, DELACK_MIN_NS, MAX_QUICKACKS, MSS_DEFAULT_BYTES, MSS_MIN_BYTES,
+  ATO_MAX_NS,
+  ATO_MIN_NS,
+  DELACK_MAX_NS,
+  DELACK_MIN_NS,
+  MAX_QUICKACKS,
+  MSS_DEFAULT_BYTES,
+  MSS_MIN_BYTES,
 } from "./constants.ts";
 import type { TcpContext } from "./context.ts";
 import { sendAck } from "./segment.ts";
 import { AckPending, Shutdown, type Tcb } from "./tcb.ts";
 import { growWindow, measureReceiveRtt, selectWindow } from "./window.ts";
 
-/** The first guess of the peer's segment size: careful, so that early small segments are acknowledged (tcp_initialize_rcv_mss). */
+/**
+ * The first guess of the peer's segment size: careful, so that early small segments are acknowledged
+ * (tcp_initialize_rcv_mss).
+ */
 export function startReceiveMss(tcb: Tcb): void {
   const hint = Math.min(tcb.advMssBytes, tcb.mssBytes, tcb.rcvWnd >>> 1, MSS_DEFAULT_BYTES);
   tcb.rcvMssBytes = Math.max(hint, MSS_MIN_BYTES);
 }
 
-/** Data arrived in order or not: an ACK is due, and the estimates move (Linux tcp_event_data_recv). *Borrows* the skb. */
+/**
+ * Data arrived in order or not: an ACK is due, and the estimates move (Linux tcp_event_data_recv). *Borrows* the skb.
+ */
 export function onDataReceived(tcp: TcpContext, tcb: Tcb, skb: SkBuff, headerLen: number, flags: number): void {
   const now = tcp.nowNs;
   tcb.ackPending |= AckPending.scheduled;
@@ -93,7 +106,8 @@ function inQuickAckMode(tcb: Tcb): boolean {
 export function checkAckDue(tcp: TcpContext, tcb: Tcb): void {
   if ((tcb.ackPending & AckPending.scheduled) === 0) return;
   const unacked = (tcb.rcvNxt - tcb.rcvWup) | 0;
-  const everySecond = unacked > tcb.rcvMssBytes &&
+  const everySecond =
+    unacked > tcb.rcvMssBytes &&
     (tcb.rcvNxtOffset - tcb.receiveQueue.readOffset < tcb.rcvLowat || selectWindow(tcb) >= tcb.rcvWnd);
   if (everySecond || inQuickAckMode(tcb) || (tcb.ackPending & AckPending.now) !== 0 || tcb.reassembly.length > 0) {
     sendAck(tcp, tcb);

@@ -1,10 +1,13 @@
-/** Every way a connection ends: FIN and RST in each state, half-close, orphans, TIME_WAIT (RFC 9293 §3.6; Linux rows 22–27, 34, 35). */
+/**
+ * Every way a connection ends: FIN and RST in each state, half-close, orphans, TIME_WAIT (RFC 9293 §3.6; Linux rows
+ * 22–27, 34, 35).
+ */
 import { describe, expect, test } from "vitest";
 import { Errno } from "../../base/errno.ts";
-import { MILLISECOND, SECOND } from "../../base/time.ts";
 import type { Sysctls } from "../../base/sysctl.ts";
+import { MILLISECOND, SECOND } from "../../base/time.ts";
 import { TcpState } from "../port.ts";
-import { CountedUpcalls, TestHost, TestPeer, TestWire, type Opened, type SegmentTemplate } from "./tcp-testing.ts";
+import { CountedUpcalls, type Opened, type SegmentTemplate, TestHost, TestPeer, TestWire } from "./tcp-testing.ts";
 
 const LINGER = 13;
 const SOL_SOCKET = 1;
@@ -29,7 +32,10 @@ function established(sysctl: Partial<Sysctls> = {}, syn: Partial<SegmentTemplate
 
 /** Row states without the listener. */
 function states(host: TestHost): string[] {
-  return host.tcp.rows().map((r) => r.state).filter((s) => s !== "LISTEN");
+  return host.tcp
+    .rows()
+    .map((r) => r.state)
+    .filter((s) => s !== "LISTEN");
 }
 
 describe("FIN", () => {

@@ -3,22 +3,27 @@
  */
 import { Errno } from "../../base/errno.ts";
 import { MibId } from "../../base/mib.ts";
-import { SECOND, type Ns } from "../../base/time.ts";
+import { type Ns, SECOND } from "../../base/time.ts";
 import { Ending } from "../../base/tracepoints.ts";
 import { NO_UPCALLS, TcpState } from "../port.ts";
 import { TIME_WAIT_NS } from "./constants.ts";
 import type { TcpContext } from "./context.ts";
+import { destroy, done } from "./done.ts";
 import { stopListening } from "./listener.ts";
 import { pushPending } from "./output.ts";
 import { sendActiveReset } from "./segment.ts";
 import { Nagle, Shutdown, type Tcb } from "./tcb.ts";
 import { enterTimeWait } from "./time-wait.ts";
-import { done, destroy } from "./done.ts";
 
 /** States in which an abort owes the peer a RST (Linux tcp_need_reset). */
 function needsReset(state: TcpState): boolean {
-  return state === TcpState.established || state === TcpState.closeWait || state === TcpState.finWait1 ||
-    state === TcpState.finWait2 || state === TcpState.synReceived;
+  return (
+    state === TcpState.established ||
+    state === TcpState.closeWait ||
+    state === TcpState.finWait1 ||
+    state === TcpState.finWait2 ||
+    state === TcpState.synReceived
+  );
 }
 
 /** The state after the process has said all it had to say, and whether a FIN says so (Linux tcp_close_state). */
@@ -188,4 +193,3 @@ export function onGiveUp(tcp: TcpContext, tcb: Tcb): void {
   tcp.stampClosed(tcb, Ending.timeout);
   done(tcp, tcb);
 }
-

@@ -2,8 +2,8 @@
  * TCP's constants that are no sysctls (Linux include/net/tcp.h and uapi/linux/tcp.h), in our units.
  */
 import { MILLISECOND, SECOND } from "../../base/time.ts";
-import { HEADROOM } from "../../skb/skb.ts";
 import { PAGE_SLOT } from "../../skb/arena.ts";
+import { HEADROOM } from "../../skb/skb.ts";
 
 /** TCP_TIMEOUT_INIT: the retransmission timeout before any RTT is known (RFC 6298 §2.1). */
 export const RTO_INITIAL_NS = 1 * SECOND;
@@ -39,7 +39,9 @@ export const MSS_MIN_BYTES = 88;
 export const TIMESTAMPS_ALIGNED_LEN = 12;
 /** IPv4 and TCP header without options. */
 export const HEADERS_LEN_V4 = 40;
-/** The largest payload that fits, with all headers, in the arena's largest slot: bounds the MSS on wires with huge MTUs. */
+/**
+ * The largest payload that fits, with all headers, in the arena's largest slot: bounds the MSS on wires with huge MTUs.
+ */
 export const MAX_PAYLOAD_BYTES = PAGE_SLOT - HEADROOM - 60;
 /** TCP_MAX_WSCALE (RFC 7323 §2.3). */
 export const MAX_WINDOW_SCALE = 14;

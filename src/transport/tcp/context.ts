@@ -1,16 +1,16 @@
 /**
  * What all TCP endpoints of one host share: tables, pools, keys, counters. Handed to every verb as `tcp`.
  *
- * The verbs (`input`, `output`, `listener`, …) are functions over (tcp, tcb). Where a lower verb must reach a higher one —
- * a timer that fires, a connection that ends — it goes through `hooks`, which the façade wires (`tcp.ts`).
+ * The verbs (`input`, `output`, `listener`, …) are functions over (tcp, tcb). Where a lower verb must reach a higher
+ * one — a timer that fires, a connection that ends — it goes through `hooks`, which the façade wires (`tcp.ts`).
  */
-import { ANY_V4, type Address } from "../../base/address.ts";
+import { type Address, ANY_V4 } from "../../base/address.ts";
 import { assert } from "../../base/assert.ts";
 import { MibId } from "../../base/mib.ts";
 import { SipHash } from "../../base/siphash.ts";
 import { MICROSECOND, MILLISECOND, NEVER, type Ns } from "../../base/time.ts";
 import { Timer } from "../../base/timers.ts";
-import { Point, type Ending } from "../../base/tracepoints.ts";
+import { type Ending, Point } from "../../base/tracepoints.ts";
 import type { IpLayer, OutputOptions } from "../../network/port.ts";
 import type { HostEnv } from "../../skb/host-env.ts";
 import type { SkBuff } from "../../skb/skb.ts";
@@ -24,7 +24,7 @@ import { ConnectionTable, ListenerTable } from "./lookup.ts";
 import { PortTable } from "./ports.ts";
 import { SentSegmentPool } from "./retransmit-queue.ts";
 import { Segment } from "./segment-info.ts";
-import { ROW_WORDS, Tcb, type RequestSock, type RowPlace, type Sock } from "./tcb.ts";
+import { type RequestSock, ROW_WORDS, type RowPlace, type Sock, Tcb } from "./tcb.ts";
 import type { TimeWaitList } from "./time-wait.ts";
 
 /** Rows of header prediction per chunk of memory. */
@@ -58,6 +58,8 @@ export class TcpContext {
   /** The segment being processed, and what its acknowledgement did. */
   readonly segment = new Segment();
   readonly ackOutcome = new AckOutcome();
+  /** Input is at work. */
+  receiving = false;
   /** Scratch for `Label.tuple`. */
   readonly tupleBytes = new Uint8Array(36);
   readonly tupleView = new DataView(this.tupleBytes.buffer);
@@ -163,7 +165,8 @@ export class TcpContext {
     const old = tcb.state;
     const values = this.env.mib.values;
     if (state === TcpState.established && old !== state) values[MibId.TcpCurrEstab]++;
-    if (state === TcpState.close && (old === TcpState.established || old === TcpState.closeWait)) values[MibId.TcpEstabResets]++;
+    if (state === TcpState.close && (old === TcpState.established || old === TcpState.closeWait))
+      values[MibId.TcpEstabResets]++;
     if (old === TcpState.established && state !== old) values[MibId.TcpCurrEstab]--;
     tcb.state = state;
   }

@@ -3,8 +3,8 @@
  *
  *   cookie = hash(4-tuple, 0) + client ISN + (minute << 24) + ((hash(4-tuple, minute) + MSS index) mod 2^24)
  *
- * Window scale and SACK survive in the low six bits of the timestamp, if the client echoes timestamps: TS_OPT_WSCALE_MASK,
- * TS_OPT_SACK.
+ * Window scale and SACK survive in the low six bits of the timestamp, if the client echoes timestamps:
+ * TS_OPT_WSCALE_MASK, TS_OPT_SACK.
  */
 import { Address } from "../../base/address.ts";
 import { MibId } from "../../base/mib.ts";
@@ -37,27 +37,44 @@ export function cookieIsn(tcp: TcpContext, request: RequestSock, segment: Segmen
   while (index > 0 && request.mssBytes < MSS_TABLE[index]) index--;
   request.mssBytes = MSS_TABLE[index];
   if (request.timestampsOk) {
-    const bits = (request.sndWindowScale >= 0 ? request.sndWindowScale : TS_WINDOW_SCALE_MASK) | (request.sackOk ? TS_SACK : 0);
+    const bits =
+      (request.sndWindowScale >= 0 ? request.sndWindowScale : TS_WINDOW_SCALE_MASK) | (request.sackOk ? TS_SACK : 0);
     const plain = tcp.timestamp(request.tsOffset);
     let coded = ((plain & ~TS_MASK) | bits) >>> 0;
     if (coded > plain) coded = (coded - TS_MASK - 1) >>> 0;
     request.tsOffset = (request.tsOffset + (coded - plain)) >>> 0;
   }
   const minute = Math.floor(tcp.nowNs / PERIOD_NS);
-  return secureCookie(tcp, request.localAddress, request.localPort, request.remoteAddress, request.remotePort,
-    segment.seq, minute, index);
+  return secureCookie(
+    tcp,
+    request.localAddress,
+    request.localPort,
+    request.remoteAddress,
+    request.remotePort,
+    segment.seq,
+    minute,
+    index,
+  );
 }
 
-function secureCookie(tcp: TcpContext, local: Address, localPort: number, remote: Address, remotePort: number,
-  clientIsn: number, minute: number, data: number): number {
+function secureCookie(
+  tcp: TcpContext,
+  local: Address,
+  localPort: number,
+  remote: Address,
+  remotePort: number,
+  clientIsn: number,
+  minute: number,
+  data: number,
+): number {
   const fixed = tcp.tupleHash(local, localPort, remote, remotePort, PURPOSE_COOKIE);
   const timed = tcp.tupleHash(local, localPort, remote, remotePort, PURPOSE_COOKIE + 1 + (minute & 0xffffff));
   return (fixed + clientIsn + (minute << COOKIE_BITS) + ((timed + data) & COOKIE_MASK)) >>> 0;
 }
 
 /**
- * Checks the ACK of a cookie. The request it stands for, not in any table; or null, and `SyncookiesFailed` if cookies were
- * sent lately (row 10).
+ * Checks the ACK of a cookie. The request it stands for, not in any table; or null, and `SyncookiesFailed` if cookies
+ * were sent lately (row 10).
  */
 export function checkCookie(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment): RequestSock | null {
   const local = Address.v4(ipv4.dst(skb.view, skb.net));
@@ -80,8 +97,17 @@ export function checkCookie(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Seg
     return null;
   }
   tcp.count(MibId.TcpExtSyncookiesRecv);
-  const request = new RequestSock(tcb, tcp.env.nextConnId(), local, localPort, remote, remotePort, route, skb.ifindex,
-    skb.arrivedNs);
+  const request = new RequestSock(
+    tcb,
+    tcp.env.nextConnId(),
+    local,
+    localPort,
+    remote,
+    remotePort,
+    route,
+    skb.ifindex,
+    skb.arrivedNs,
+  );
   request.rcvIsn = clientIsn;
   request.sntIsn = cookie;
   request.mssBytes = MSS_TABLE[index];

@@ -73,15 +73,20 @@ function queueInOrder(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment):
     return;
   }
   const { flags, headerLen } = segment;
-  onDataReceived(tcp, tcb, skb, headerLen, flags);
-  measureRttByTimestamp(tcp, tcb, segment);
+  if (segment.payloadLen > 0) {
+    onDataReceived(tcp, tcb, skb, headerLen, flags);
+    measureRttByTimestamp(tcp, tcb, segment);
+  }
   appendTrimmed(tcp, tcb, skb);
-  const fin = (flags & Flag.fin) !== 0;
-  if (fin) receiveFin(tcp, tcb);
-  if (tcb.reassembly.length > 0) drainReassembly(tcp, tcb);
-  stampDelivered(tcp, tcb);
-  if (!tcb.finReceived) setPredictionFlags(tcb);
-  if (!fin && !tcb.released) tcb.upcalls.readable();
+  let fin = (flags & Flag.fin) !== 0;
+  if (!fin && tcb.reassembly.length > 0) fin = drainReassembly(tcp, tcb);
+  if (tcb.rcvNxt !== segment.seq) stampDelivered(tcp, tcb);
+  if (fin) {
+    receiveFin(tcp, tcb);
+    return;
+  }
+  setPredictionFlags(tcb);
+  tcb.upcalls.readable();
 }
 
 /** Appends an skb that starts at or before rcvNxt, cutting what is already there. *Takes* the skb. */
@@ -100,18 +105,16 @@ export function appendTrimmed(tcp: TcpContext, tcb: Tcb, skb: SkBuff): void {
   tcb.receiveQueue.append(skb, tcp.nowNs);
 }
 
-/** The hole is filled: what stood behind it follows (Linux tcp_ofo_queue). */
-function drainReassembly(tcp: TcpContext, tcb: Tcb): void {
+/** The hole is filled: what stood behind it follows (Linux tcp_ofo_queue). True if it ends with the peer's FIN. */
+function drainReassembly(tcp: TcpContext, tcb: Tcb): boolean {
   for (let skb = tcb.reassembly.takeReady(tcb.rcvNxt); skb !== null; skb = tcb.reassembly.takeReady(tcb.rcvNxt)) {
     const fin = skb.scratch === Flag.fin;
     appendTrimmed(tcp, tcb, skb);
-    if (fin) {
-      receiveFin(tcp, tcb);
-      return;
-    }
+    if (fin) return true;
   }
   // RFC 5681 §4.2: a segment that fills a gap is acknowledged at once.
   if (tcb.reassembly.length === 0) tcb.ackPending |= AckPending.now;
+  return false;
 }
 
 function queueOutOfOrder(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment): void {
@@ -122,7 +125,8 @@ function queueOutOfOrder(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segmen
     tcp.env.drops.drop(skb, DropReason.tcpOfoDrop);
     return;
   }
-  onDataReceived(tcp, tcb, skb, segment.headerLen, segment.flags);
+  if (segment.payloadLen > 0) onDataReceived(tcp, tcb, skb, segment.headerLen, segment.flags);
+  tcb.ackPending |= AckPending.scheduled;
   tcp.count(MibId.TcpExtTCPOFOQueue);
   // A FIN out of order is remembered beside its payload; it counts in seqEnd.
   skb.scratch = (segment.flags & Flag.fin) !== 0 ? Flag.fin : 0;
@@ -134,7 +138,9 @@ function hasRoom(tcp: TcpContext, tcb: Tcb): boolean {
   const held = tcb.receiveQueue.memoryBytes;
   if (held + tcb.reassembly.memoryBytes <= tcb.rcvbufBytes) return true;
   tcp.count(MibId.TcpExtPruneCalled);
-  tcb.reassembly.prune(Math.max(0, tcb.rcvbufBytes - held), tcp.env.drops, tcp.env.mib);
+  // An eighth more than needed, so that a flood does not prune once per segment.
+  const goal = Math.max(0, tcb.rcvbufBytes - held - (tcb.rcvbufBytes >>> 3));
+  tcb.reassembly.prune(goal, tcp.env.drops, tcp.env.mib);
   if (held + tcb.reassembly.memoryBytes <= tcb.rcvbufBytes) return true;
   tcp.count(MibId.TcpExtRcvPruned);
   return false;
@@ -188,7 +194,9 @@ function receiveFin(tcp: TcpContext, tcb: Tcb): void {
   }
 }
 
-/** True if a segment brings bytes nobody will read: the socket is closed or shut down for reading (RFC 1122 §4.2.2.13). */
+/**
+ * True if a segment brings bytes nobody will read: the socket is closed or shut down for reading (RFC 1122 §4.2.2.13).
+ */
 export function isDataAfterClose(tcb: Tcb, segment: Segment): boolean {
   if ((tcb.shutdown & Shutdown.receive) === 0 || segment.payloadLen === 0) return false;
   return seqGt((segment.seq + segment.payloadLen) >>> 0, tcb.rcvNxt) && !seqLt(segment.end, tcb.rcvNxt);

@@ -6,7 +6,7 @@ import { MibId } from "../../base/mib.ts";
 import { Ending } from "../../base/tracepoints.ts";
 import { TcpState } from "../port.ts";
 import type { TcpContext } from "./context.ts";
-import { Shutdown, XmitTimer, type Tcb } from "./tcb.ts";
+import { Shutdown, type Tcb, XmitTimer } from "./tcb.ts";
 
 /**
  * The connection is over: state CLOSE. What was received stays readable. An orphan is destroyed; a socket that somebody

@@ -1,6 +1,6 @@
 /**
- * Header prediction (Van Jacobson 1988; Linux tcp_rcv_established): the two segments a busy connection nearly always gets
- * — the next data in order, or a pure ACK of new data — recognised by one comparison of a header word. @hot
+ * Header prediction (Van Jacobson 1988; Linux tcp_rcv_established): the two segments a busy connection nearly always
+ * gets — the next data in order, or a pure ACK of new data — recognised by one comparison of a header word. @hot
  */
 import { MibId } from "../../base/mib.ts";
 import type { SkBuff } from "../../skb/skb.ts";

@@ -1,4 +1,6 @@
-/** Both sides of the three-way handshake: shapes, schedules, failures. Expected values: linux-tcp facts and RFC 9293. */
+/**
+ * Both sides of the three-way handshake: shapes, schedules, failures. Expected values: linux-tcp facts and RFC 9293.
+ */
 import { describe, expect, test } from "vitest";
 import { Errno } from "../../base/errno.ts";
 import { MILLISECOND, SECOND } from "../../base/time.ts";

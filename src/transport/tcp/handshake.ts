@@ -2,8 +2,8 @@
  * The active side of the handshake (RFC 9293 §3.10.1, §3.10.7.3; Linux tcp_v4_connect, tcp_rcv_synsent_state_process),
  * and simultaneous open.
  *
- * SYNs go at 0, 1, 2, 3, 4, 5, 7, 11, 19, 35, 67 s (tcp_syn_linear_timeouts = 4 of them a second apart, then doubling) and
- * the call fails with ETIMEDOUT at 131 s.
+ * SYNs go at 0, 1, 2, 3, 4, 5, 7, 11, 19, 35, 67 s (tcp_syn_linear_timeouts = 4 of them a second apart, then doubling)
+ * and the call fails with ETIMEDOUT at 131 s.
  */
 import type { Address } from "../../base/address.ts";
 import { DropReason } from "../../base/drop-reasons.ts";
@@ -15,12 +15,11 @@ import { Ending } from "../../base/tracepoints.ts";
 import type { SkBuff } from "../../skb/skb.ts";
 import { Flag } from "../../wire/tcp.ts";
 import { TcpState } from "../port.ts";
-import { AckPending, TimeWaitSock, type Sock, type Tcb } from "./tcb.ts";
-import { sendDelayedAck } from "./ack.ts";
+import { enterQuickAck, sendDelayedAck } from "./ack.ts";
 import { advertisedMss } from "./advertised-mss.ts";
 import { sendChallengeAck } from "./challenge.ts";
 import { onReset } from "./close.ts";
-import { MSS_DEFAULT_BYTES, RTO_INITIAL_NS } from "./constants.ts";
+import { MAX_QUICKACKS, MSS_DEFAULT_BYTES, RTO_INITIAL_NS } from "./constants.ts";
 import type { TcpContext } from "./context.ts";
 import { done } from "./done.ts";
 import { becomeEstablished } from "./open-child.ts";
@@ -28,9 +27,8 @@ import { bookNew, pushPending } from "./output.ts";
 import { sendResetReply } from "./reset.ts";
 import { sendAck, syncMss, transmit } from "./segment.ts";
 import type { Segment } from "./segment-info.ts";
+import { AckPending, type Sock, type Tcb, TimeWaitSock } from "./tcb.ts";
 import { initialWindow, windowFromSpace, windowScaleToOffer } from "./window.ts";
-import { enterQuickAck } from "./ack.ts";
-import { MAX_QUICKACKS } from "./constants.ts";
 
 const PURPOSE_PORT = 3;
 
@@ -75,7 +73,9 @@ function choosePort(tcp: TcpContext, tcb: Tcb): number {
   return 0;
 }
 
-/** A TIME_WAIT's 4-tuple may be taken over a second later if timestamps keep old segments out (Linux tcp_twsk_unique). */
+/**
+ * A TIME_WAIT's 4-tuple may be taken over a second later if timestamps keep old segments out (Linux tcp_twsk_unique).
+ */
 function mayReuse(tcp: TcpContext, sock: Sock): boolean {
   if (!(sock instanceof TimeWaitSock) || !sock.timestampsOk) return false;
   const reuse = tcp.env.sysctl.tcpTwReuse;
@@ -108,8 +108,10 @@ function sendSyn(tcp: TcpContext, tcb: Tcb): void {
   syncMss(tcb);
   tcp.setState(tcb, TcpState.synSent);
   tcb.retransStampNs = 0;
+  // The time of its timestamp, not of its departure: sending takes time, and a millisecond may end meanwhile.
+  const sentNs = tcp.nowNs;
   transmit(tcp, tcb, -1, 0, Flag.syn);
-  bookNew(tcp, tcb, -1, 0, Flag.syn);
+  bookNew(tcp, tcb, -1, 0, Flag.syn, sentNs);
 }
 
 /** A segment in SYN_SENT (RFC 9293 §3.10.7.3). *Takes* the skb. */
@@ -236,6 +238,11 @@ export function challengeSyn(tcp: TcpContext, tcb: Tcb): void {
 
 /** True for the SYN-ACK that completes a simultaneous open, which must not be challenged. */
 export function isSimultaneousSynAck(tcb: Tcb, segment: Segment): boolean {
-  return tcb.state === TcpState.synReceived && segment.has(Flag.ack) && segment.end === seqAdd(segment.seq, 1) &&
-    seqAdd(segment.seq, 1) === tcb.rcvNxt && segment.ack === tcb.sndNxt;
+  return (
+    tcb.state === TcpState.synReceived &&
+    segment.has(Flag.ack) &&
+    segment.end === seqAdd(segment.seq, 1) &&
+    seqAdd(segment.seq, 1) === tcb.rcvNxt &&
+    segment.ack === tcb.sndNxt
+  );
 }

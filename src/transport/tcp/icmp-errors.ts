@@ -1,6 +1,6 @@
 /**
- * ICMP errors about our segments (RFC 5927, RFC 1191; Linux tcp_v4_err): believed only if they quote a sequence number in
- * flight. Hard while connecting, soft afterwards; "fragmentation needed" shrinks the MSS and sends again.
+ * ICMP errors about our segments (RFC 5927, RFC 1191; Linux tcp_v4_err): believed only if they quote a sequence number
+ * in flight. Hard while connecting, soft afterwards; "fragmentation needed" shrinks the MSS and sends again.
  */
 import { Errno } from "../../base/errno.ts";
 import { MibId } from "../../base/mib.ts";
@@ -19,9 +19,22 @@ import { RequestSock, Tcb } from "./tcb.ts";
 
 /** errno of each code of "destination unreachable" (Linux icmp_err_convert). */
 const UNREACHABLE_ERRNO: readonly number[] = [
-  Errno.ENETUNREACH, Errno.EHOSTUNREACH, Errno.ENOPROTOOPT, Errno.ECONNREFUSED, Errno.EMSGSIZE, Errno.EOPNOTSUPP,
-  Errno.ENETUNREACH, Errno.EHOSTUNREACH, Errno.EHOSTUNREACH, Errno.ENETUNREACH, Errno.EHOSTUNREACH, Errno.ENETUNREACH,
-  Errno.EHOSTUNREACH, Errno.EHOSTUNREACH, Errno.EHOSTUNREACH, Errno.EHOSTUNREACH,
+  Errno.ENETUNREACH,
+  Errno.EHOSTUNREACH,
+  Errno.ENOPROTOOPT,
+  Errno.ECONNREFUSED,
+  Errno.EMSGSIZE,
+  Errno.EOPNOTSUPP,
+  Errno.ENETUNREACH,
+  Errno.EHOSTUNREACH,
+  Errno.EHOSTUNREACH,
+  Errno.ENETUNREACH,
+  Errno.EHOSTUNREACH,
+  Errno.ENETUNREACH,
+  Errno.EHOSTUNREACH,
+  Errno.EHOSTUNREACH,
+  Errno.EHOSTUNREACH,
+  Errno.EHOSTUNREACH,
 ];
 
 /** What an ICMP error means as errno; 0 = nothing. */
@@ -33,8 +46,15 @@ export function icmpErrno(type: number, code: number): number {
 }
 
 /** *Borrows* the skb. `info` is the next hop's MTU of "fragmentation needed". */
-export function onIcmpError(tcp: TcpContext, skb: SkBuff, innerNet: number, innerTransport: number, type: number,
-  code: number, info: number): void {
+export function onIcmpError(
+  tcp: TcpContext,
+  skb: SkBuff,
+  innerNet: number,
+  innerTransport: number,
+  type: number,
+  code: number,
+  info: number,
+): void {
   const view = skb.view;
   const local = ipv4.src(view, innerNet);
   const remote = ipv4.dst(view, innerNet);
@@ -57,7 +77,8 @@ function onErrorInSynQueue(tcp: TcpContext, request: RequestSock, seq: number, t
     tcp.count(MibId.TcpExtOutOfWindowIcmps);
     return;
   }
-  const isUnreachable = type === icmp.Type.unreachable && (code === icmp.Unreachable.net || code === icmp.Unreachable.host);
+  const isUnreachable =
+    type === icmp.Type.unreachable && (code === icmp.Unreachable.net || code === icmp.Unreachable.host);
   if (!isUnreachable && type !== icmp.Type.parameterProblem && type !== icmp.Type.timeExceeded) return;
   const { listener } = request.listener;
   forget(tcp, request);

@@ -3,10 +3,10 @@
  */
 import { Errno } from "../../base/errno.ts";
 import { MILLISECOND } from "../../base/time.ts";
-import { TCP_STATE_NAMES, TcpState, type SocketRow } from "../port.ts";
-import type { TcpContext } from "./context.ts";
+import { type SocketRow, TCP_STATE_NAMES, TcpState } from "../port.ts";
 import { INFINITE_SSTHRESH_SEGMENTS } from "./constants.ts";
-import { RequestSock, Tcb, TimeWaitSock } from "./tcb.ts";
+import type { TcpContext } from "./context.ts";
+import { RequestSock, type Tcb, TimeWaitSock } from "./tcb.ts";
 import { timerName } from "./timers.ts";
 
 /** The fields of Linux `struct tcp_info` we know, in its units (µs, segments, bytes). */
@@ -115,7 +115,12 @@ function rowOf(tcp: TcpContext, tcb: Tcb): SocketRow {
     remotePort: tcb.remotePort,
   };
   if (listener !== null) {
-    return { ...base, receiveQueue: listener.acceptQueue.length, sendQueue: listener.backlog, synQueue: listener.requests.size };
+    return {
+      ...base,
+      receiveQueue: listener.acceptQueue.length,
+      sendQueue: listener.backlog,
+      synQueue: listener.requests.size,
+    };
   }
   return { ...base, receiveQueue: tcb.receiveQueue.length, sendQueue: tcb.sendQueue.length, info: details(tcp, tcb) };
 }

@@ -2,8 +2,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { MILLISECOND, SECOND } from "../../base/time.ts";
-import { TcpState, type ReceivedRun } from "../port.ts";
-import { ascii, TestHost, TestPeer, text, type SegmentTemplate } from "./tcp-testing.ts";
+import { type ReceivedRun, TcpState } from "../port.ts";
+import { ascii, type SegmentTemplate, TestHost, TestPeer, text } from "./tcp-testing.ts";
 
 function established(syn: Partial<SegmentTemplate> = {}, isn = 1000) {
   const host = new TestHost();
@@ -61,12 +61,14 @@ describe("acceptance", () => {
       const len = Math.min(1000, tcb.receiveWindow());
       peer.send({ flags: "P.", seq: 1001 + at, ack: iss + 1, data: "d".repeat(len) });
       at += len;
+      // A reader that sleeps is acknowledged late: what the last ACK offered may be used up before the next.
+      if (tcb.receiveWindow() === 0) host.advance(200 * MILLISECOND);
     }
     expect(tcb.receiveWindow()).toBe(0);
     peer.forget();
     const dropped = host.counter("TcpExtTCPZeroWindowDrop") + host.counter("TcpExtTCPRcvQDrop");
     peer.send({ flags: "P.", seq: 1001 + tcb.rcvNxtOffset, ack: iss + 1, data: "probe" });
-    console.log(tcb.quickAcks, tcb.pingpong, tcb.ackPending, tcb.state, host.mib.snapshot().TcpExtTCPZeroWindowDrop, host.tcp.context.env.drops.rows?.());
+    host.advance(200 * MILLISECOND);
     peer.expect({ flags: ".", window: 0 });
     expect(host.counter("TcpExtTCPZeroWindowDrop") + host.counter("TcpExtTCPRcvQDrop")).toBe(dropped + 1);
   });
@@ -114,31 +116,36 @@ describe("out of order", () => {
     const stream = Uint8Array.from({ length: 5000 }, (_, i) => 33 + ((i * 7) % 90));
     const piece = fc.tuple(fc.integer({ min: 0, max: 4999 }), fc.integer({ min: 1, max: 1460 }));
     fc.assert(
-      fc.property(fc.array(piece, { maxLength: 60 }), fc.boolean(), fc.integer({ min: 0, max: 0xffffffff }), (pieces, sack, isn) => {
-        const { host, data, tcb } = established({ sack }, isn);
-        const all = [...pieces];
-        for (let at = 0; at < stream.length; at += 1000) all.push([at, 1000]);
-        let got = "";
-        for (const [at, len] of all) {
-          data(at, text(stream.subarray(at, at + len)));
-          if (at % 3 === 0 && host.tcp.readableBytes(tcb) > 0) got += host.readText(tcb);
-        }
-        if (host.tcp.readableBytes(tcb) > 0) got += host.readText(tcb);
-        expect(got).toBe(text(stream));
-        expect(tcb.reassembly.length).toBe(0);
-        expect(tcb.reassembly.memoryBytes).toBe(0);
-        host.tcp.abort(tcb);
-        host.tcp.close(tcb);
-        expect(host.env.pool.outstanding).toBe(0);
-        expect(host.env.pool.arena.outstanding).toBe(0);
-      }),
+      fc.property(
+        fc.array(piece, { maxLength: 60 }),
+        fc.boolean(),
+        fc.integer({ min: 0, max: 0xffffffff }),
+        (pieces, sack, isn) => {
+          const { host, data, tcb } = established({ sack }, isn);
+          const all = [...pieces];
+          for (let at = 0; at < stream.length; at += 1000) all.push([at, 1000]);
+          let got = "";
+          for (const [at, len] of all) {
+            data(at, text(stream.subarray(at, at + len)));
+            if (at % 3 === 0 && host.tcp.readableBytes(tcb) > 0) got += host.readText(tcb);
+          }
+          if (host.tcp.readableBytes(tcb) > 0) got += host.readText(tcb);
+          expect(got).toBe(text(stream));
+          expect(tcb.reassembly.length).toBe(0);
+          expect(tcb.reassembly.memoryBytes).toBe(0);
+          host.tcp.abort(tcb);
+          host.tcp.close(tcb);
+          expect(host.env.pool.outstanding).toBe(0);
+          expect(host.env.pool.arena.outstanding).toBe(0);
+        },
+      ),
       { numRuns: 200 },
     );
   });
 
   test("the queue is bounded by the receive buffer: tiny pieces cannot eat the pool", () => {
     const { host, data, tcb } = established();
-    for (let i = 0; i < 30_000; i++) data(2 + 2 * i, "x");
+    for (let i = 0; i < 3000; i++) data(2 + 2 * i, "x");
     expect(tcb.reassembly.memoryBytes).toBeLessThanOrEqual(tcb.rcvbufBytes + 2048);
     expect(host.counter("TcpExtTCPOFODrop") + host.counter("TcpExtOfoPruned")).toBeGreaterThan(0);
     host.tcp.abort(tcb);
@@ -187,10 +194,17 @@ describe("received bytes", () => {
     data(5, "second");
     const bytes = host.env.pool.arena.bytes;
     expect(host.tcp.receivePeek(tcb, 0, run)).toBe(true);
-    expect([run.offset, run.arrivedNs, text(bytes.subarray(run.address, run.address + run.len))]).toEqual([0, t0, "first"]);
+    expect([run.offset, run.arrivedNs, text(bytes.subarray(run.address, run.address + run.len))]).toEqual([
+      0,
+      t0,
+      "first",
+    ]);
     expect(host.tcp.receivePeek(tcb, 7, run)).toBe(true);
-    expect([run.offset, run.arrivedNs, text(bytes.subarray(run.address, run.address + run.len))])
-      .toEqual([7, t0 + 7 * MILLISECOND, "cond"]);
+    expect([run.offset, run.arrivedNs, text(bytes.subarray(run.address, run.address + run.len))]).toEqual([
+      7,
+      t0 + 7 * MILLISECOND,
+      "cond",
+    ]);
     expect(host.tcp.receivePeek(tcb, 11, run)).toBe(false);
     host.tcp.receiveTake(tcb, 6);
     expect(host.readText(tcb)).toBe("econd");

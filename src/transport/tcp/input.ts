@@ -1,14 +1,15 @@
 /**
  * Segment arrives (RFC 9293 §3.10.7; Linux tcp_v4_rcv, tcp_rcv_established, tcp_rcv_state_process).
  *
- * In order: sizes and checksum, look-up, header prediction, and then the RFC's eight steps, with RFC 5961's challenge ACKs
- * in place of blind resets.
+ * In order: sizes and checksum, look-up, header prediction, and then the RFC's eight steps, with RFC 5961's challenge
+ * ACKs in place of blind resets.
  */
+import { assert } from "../../base/assert.ts";
 import { DropReason } from "../../base/drop-reasons.ts";
 import { MibId } from "../../base/mib.ts";
-import { seqAdd, seqGt, seqLt, seqLeq } from "../../base/seq.ts";
+import { seqAdd, seqGt, seqLeq, seqLt } from "../../base/seq.ts";
 import { Ending } from "../../base/tracepoints.ts";
-import { Summed, type SkBuff } from "../../skb/skb.ts";
+import { type SkBuff, Summed } from "../../skb/skb.ts";
 import * as ipv4 from "../../wire/ipv4.ts";
 import * as wire from "../../wire/tcp.ts";
 import { TcpState } from "../port.ts";
@@ -33,8 +34,15 @@ import { enterTimeWait, receiveInTimeWait, reusedIsn, TimeWaitVerdict } from "./
 const { Flag } = wire;
 const PURPOSE_REUSEPORT = 4;
 
-/** A segment from IP (Linux tcp_v4_rcv). *Takes* the skb. */
+/** A segment from IP (Linux tcp_v4_rcv). *Takes* the skb. Never nested: the record of the segment is one per host. */
 export function receive(tcp: TcpContext, skb: SkBuff): void {
+  assert(!tcp.receiving, "TCP input called from inside TCP input: a device must not deliver while it transmits");
+  tcp.receiving = true;
+  receiveSegment(tcp, skb);
+  tcp.receiving = false;
+}
+
+function receiveSegment(tcp: TcpContext, skb: SkBuff): void {
   const { env } = tcp;
   tcp.count(MibId.TcpInSegs);
   const view = skb.view;
@@ -116,7 +124,10 @@ export function receiveForTcb(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: S
   receiveAcceptable(tcp, tcb, skb, segment);
 }
 
-/** Steps 1 to 4: sequence number, RST, SYN (Linux tcp_validate_incoming). False if it was dropped (*takes* the skb then). */
+/**
+ * Steps 1 to 4: sequence number, RST, SYN (Linux tcp_validate_incoming). False if it was dropped (*takes* the skb
+ * then).
+ */
 function validate(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment): boolean {
   const { drops } = tcp.env;
   const isReset = segment.has(Flag.rst);

@@ -1,11 +1,11 @@
 /** Rows 1–21 of Linux's server-side behaviour: SYN queue, accept queue, their overflow and every counter. */
 import { describe, expect, test } from "vitest";
-import { SECOND } from "../../base/time.ts";
 import type { MibName } from "../../base/mib.ts";
 import type { Sysctls } from "../../base/sysctl.ts";
+import { SECOND } from "../../base/time.ts";
 import { TcpState } from "../port.ts";
-import { TestHost, TestPeer, type SegmentTemplate } from "./tcp-testing.ts";
 import type { Tcb } from "./tcp.ts";
+import { type SegmentTemplate, TestHost, TestPeer } from "./tcp-testing.ts";
 
 function setUp(backlog: number, sysctl: Partial<Sysctls> = {}): { host: TestHost; peer: TestPeer; listener: Tcb } {
   const host = new TestHost({ sysctl });
@@ -51,12 +51,17 @@ describe("SYN queue", () => {
     peer.send(syn(5000));
     peer.send(syn(5001));
     peer.forget();
-    expect(deltas(host, () => peer.send(syn(5002)))).toEqual({ TcpExtTCPReqQFullDoCookies: 1, TcpExtSyncookiesSent: 1 });
+    expect(deltas(host, () => peer.send(syn(5002)))).toEqual({
+      TcpExtTCPReqQFullDoCookies: 1,
+      TcpExtSyncookiesSent: 1,
+    });
     expect(listener.listener?.requests.size).toBe(2);
     const cookie = peer.expect({ flags: "S.", ack: 1001, mss: 1460 });
     host.advance(30 * SECOND);
     peer.forget();
-    const got = deltas(host, () => peer.send({ flags: "P.", seq: 1001, ack: cookie.seq + 1, srcPort: 5002, data: "hi" }));
+    const got = deltas(host, () =>
+      peer.send({ flags: "P.", seq: 1001, ack: cookie.seq + 1, srcPort: 5002, data: "hi" }),
+    );
     expect(got).toMatchObject({ TcpExtSyncookiesRecv: 1, TcpPassiveOpens: 1, TcpCurrEstab: 1 });
     expect(host.readText(host.accept(listener))).toBe("hi");
   });
@@ -90,14 +95,24 @@ describe("SYN queue", () => {
     peer.send({ ...syn(5001), ts: [77, 0], sack: true, windowScale: 5 });
     peer.expect({ flags: "S." });
     const cookie = peer.expect({ flags: "S.", sack: true, windowScale: 7 });
-    peer.send({ flags: ".", seq: 1001, ack: cookie.seq + 1, srcPort: 5001, ts: [78, cookie.ts?.[0] ?? 0], window: 100 });
+    peer.send({
+      flags: ".",
+      seq: 1001,
+      ack: cookie.seq + 1,
+      srcPort: 5001,
+      ts: [78, cookie.ts?.[0] ?? 0],
+      window: 100,
+    });
     const tcb = host.accept(listener);
     expect([tcb.sndWindowScale, tcb.sackOk, tcb.timestampsOk, tcb.sndWnd]).toEqual([5, true, true, 3200]);
   });
 
   test("tcp_syncookies=2: a cookie for every SYN: row 5", () => {
     const { host, peer, listener } = setUp(10, { tcpSyncookies: 2 });
-    expect(deltas(host, () => peer.send(syn(5000)))).toEqual({ TcpExtTCPReqQFullDoCookies: 1, TcpExtSyncookiesSent: 1 });
+    expect(deltas(host, () => peer.send(syn(5000)))).toEqual({
+      TcpExtTCPReqQFullDoCookies: 1,
+      TcpExtSyncookiesSent: 1,
+    });
     expect(listener.listener?.requests.size).toBe(0);
   });
 
@@ -161,7 +176,10 @@ describe("accept queue", () => {
     const first = peer.expect({ flags: "S." });
     connect(peer, 5001);
     expect(deltas(host, () => peer.send({ flags: ".", seq: 1001, ack: first.seq + 1, srcPort: 5000 }))).toEqual({
-      TcpExtListenOverflows: 1, TcpExtListenDrops: 1, TcpExtEmbryonicRsts: 1, TcpOutRsts: 1,
+      TcpExtListenOverflows: 1,
+      TcpExtListenDrops: 1,
+      TcpExtEmbryonicRsts: 1,
+      TcpOutRsts: 1,
     });
     peer.expect({ flags: "R", dstPort: 5000 });
     expect(listener.listener?.requests.size).toBe(0);
@@ -183,7 +201,11 @@ describe("accept queue", () => {
     connect(peer, 5001);
     peer.send(syn(5002));
     peer.forget();
-    expect(deltas(host, () => host.tcp.close(listener))).toEqual({ TcpEstabResets: 2, TcpOutRsts: 2, TcpCurrEstab: -2 });
+    expect(deltas(host, () => host.tcp.close(listener))).toEqual({
+      TcpEstabResets: 2,
+      TcpOutRsts: 2,
+      TcpCurrEstab: -2,
+    });
     expect(peer.sent.map((s) => s.flags)).toEqual(["R.", "R."]);
     expect(host.tcp.rows()).toEqual([]);
     expect(host.env.pool.arena.outstanding).toBe(0);
@@ -196,7 +218,9 @@ describe("segments that are no handshake", () => {
     const { host, peer, listener } = setUp(5);
     peer.send(syn(5000));
     const { seq } = peer.expect({ flags: "S." });
-    expect(deltas(host, () => peer.send({ flags: ".", seq: 1001, ack: seq + 5, srcPort: 5000 }))).toEqual({ TcpOutRsts: 1 });
+    expect(deltas(host, () => peer.send({ flags: ".", seq: 1001, ack: seq + 5, srcPort: 5000 }))).toEqual({
+      TcpOutRsts: 1,
+    });
     peer.expect({ flags: "R", seq: (seq + 5) >>> 0 });
     expect(listener.listener?.requests.size).toBe(1);
   });
@@ -205,10 +229,13 @@ describe("segments that are no handshake", () => {
     const { host, peer, listener } = setUp(5);
     peer.send(syn(5000));
     peer.expect({ flags: "S." });
-    expect(deltas(host, () => peer.send({ flags: "R", seq: 1005, srcPort: 5000 }))).toEqual({ TcpExtTCPChallengeACK: 1 });
+    expect(deltas(host, () => peer.send({ flags: "R", seq: 1005, srcPort: 5000 }))).toEqual({
+      TcpExtTCPChallengeACK: 1,
+    });
     peer.expect({ flags: ".", ack: 1001 });
     expect(deltas(host, () => peer.send({ flags: "R", seq: 1001, srcPort: 5000 }))).toEqual({
-      TcpAttemptFails: 1, TcpExtEmbryonicRsts: 1,
+      TcpAttemptFails: 1,
+      TcpExtEmbryonicRsts: 1,
     });
     expect(listener.listener?.requests.size).toBe(0);
     expect(host.env.timers.armedCount()).toBe(0);
@@ -243,7 +270,8 @@ describe("segments that are no handshake", () => {
 
   test("FIN, SYN+FIN and no flags at all to LISTEN: silence: row 18; RST anywhere: ignored: row 19", () => {
     const { host, peer } = setUp(5);
-    for (const flags of ["F", "SF", "", "R", "R."]) expect(deltas(host, () => peer.send({ flags, seq: 1 }))).toEqual({});
+    for (const flags of ["F", "SF", "", "R", "R."])
+      expect(deltas(host, () => peer.send({ flags, seq: 1 }))).toEqual({});
     peer.send({ flags: "R", seq: 1, dstPort: 81 });
     peer.expectNothing();
     expect(host.env.pool.outstanding).toBe(0);

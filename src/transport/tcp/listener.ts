@@ -4,14 +4,14 @@
  *   SYN ──► request sock in the SYN queue ──final ACK──► Tcb in the accept queue ──accept(2)──► the process
  *            └── SYN-ACK again at 1, 3, 7, 15, 31 s, gone at 63 s
  *
- * Both queues hold backlog + 1. A SYN that meets a full accept queue is dropped; a final ACK that meets one is dropped too
- * and its request stays, so the client believes it is connected (tcp_abort_on_overflow turns that into a RST).
+ * Both queues hold backlog + 1. A SYN that meets a full accept queue is dropped; a final ACK that meets one is dropped
+ * too and its request stays, so the client believes it is connected (tcp_abort_on_overflow turns that into a RST).
  */
 import { Address } from "../../base/address.ts";
 import { DropReason } from "../../base/drop-reasons.ts";
 import { MibId } from "../../base/mib.ts";
 import { seqAdd, seqGt } from "../../base/seq.ts";
-import { MILLISECOND, SECOND, type Ns } from "../../base/time.ts";
+import { MILLISECOND, type Ns, SECOND } from "../../base/time.ts";
 import { Ending, Label, Point } from "../../base/tracepoints.ts";
 import type { Route } from "../../network/port.ts";
 import type { SkBuff } from "../../skb/skb.ts";
@@ -24,8 +24,8 @@ import { MSS_DEFAULT_BYTES, RTO_INITIAL_NS, YOUNG_LIMIT_CONNS } from "./constant
 import type { TcpContext } from "./context.ts";
 import { checkCookie, cookieIsn } from "./cookies.ts";
 import { destroy } from "./done.ts";
-import { openChild } from "./open-child.ts";
 import type { Listener } from "./listener-queues.ts";
+import { openChild } from "./open-child.ts";
 import { sendResetReply } from "./reset.ts";
 import { bareSegment, sendActiveReset, sendBare, synOptionsBytes, writeHandshakeOptions } from "./segment.ts";
 import type { Segment } from "./segment-info.ts";
@@ -39,7 +39,13 @@ const { Flag } = wire;
 const SYN_ACK_TIMEOUT_NS = RTO_INITIAL_NS;
 
 /** A segment for a listener: only a SYN does something (RFC 9293 §3.10.7.2; rows 16–19). *Takes* the skb. */
-export function receiveInListen(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment, isnFromTimeWait: number): void {
+export function receiveInListen(
+  tcp: TcpContext,
+  tcb: Tcb,
+  skb: SkBuff,
+  segment: Segment,
+  isnFromTimeWait: number,
+): void {
   const { flags } = segment;
   if ((flags & Flag.rst) !== 0) {
     tcp.env.drops.drop(skb, DropReason.tcpReset);
@@ -155,8 +161,14 @@ function stampSyn(tcp: TcpContext, connId: number, skb: SkBuff): void {
 }
 
 /** A request sock with the SYN's options; null if there is no route back. */
-function makeRequest(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment, connId: number,
-  forCookie: boolean): RequestSock | null {
+function makeRequest(
+  tcp: TcpContext,
+  tcb: Tcb,
+  skb: SkBuff,
+  segment: Segment,
+  connId: number,
+  forCookie: boolean,
+): RequestSock | null {
   const { sysctl } = tcp.env;
   const local = Address.v4(ipv4.dst(skb.view, skb.net));
   const remote = Address.v4(ipv4.src(skb.view, skb.net));
@@ -164,8 +176,17 @@ function makeRequest(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment, c
   if (typeof route === "number") return null;
   const at = skb.transport;
   const arrivedNs = skb.arrivedNs > 0 ? skb.arrivedNs : tcp.nowNs;
-  const request = new RequestSock(tcb, connId, local, wire.dstPort(skb.view, at), remote, wire.srcPort(skb.view, at),
-    route, skb.ifindex, arrivedNs);
+  const request = new RequestSock(
+    tcb,
+    connId,
+    local,
+    wire.dstPort(skb.view, at),
+    remote,
+    wire.srcPort(skb.view, at),
+    route,
+    skb.ifindex,
+    arrivedNs,
+  );
   segment.readOptions(skb);
   const { options } = segment;
   // A cookie remembers scale and SACK only in the timestamp it gets echoed.
@@ -183,7 +204,9 @@ function makeRequest(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment, c
   return request;
 }
 
-/** Our first window and its scale (Linux tcp_openreq_init_rwin): whole segments, 65160 with timestamps, 64240 without. */
+/**
+ * Our first window and its scale (Linux tcp_openreq_init_rwin): whole segments, 65160 with timestamps, 64240 without.
+ */
 export function chooseWindow(tcp: TcpContext, tcb: Tcb, request: RequestSock, route: Route): void {
   const payload = advertisedMss(tcb, route) - (request.timestampsOk ? 12 : 0);
   request.rcvWnd = initialWindow(tcb.rcvbufBytes, tcb.windowClampUser, payload);
@@ -203,11 +226,28 @@ function sendSynAck(tcp: TcpContext, request: RequestSock): void {
   const skb = bareSegment(tcp, headerLen);
   if (skb === null) return;
   const at = skb.transport;
-  wire.writeHeader(skb.view, at, request.localPort, request.remotePort, request.sntIsn, seqAdd(request.rcvIsn, 1), headerLen,
-    Flag.syn | Flag.ack, Math.min(request.rcvWnd, 65535));
+  wire.writeHeader(
+    skb.view,
+    at,
+    request.localPort,
+    request.remotePort,
+    request.sntIsn,
+    seqAdd(request.rcvIsn, 1),
+    headerLen,
+    Flag.syn | Flag.ack,
+    Math.min(request.rcvWnd, 65535),
+  );
   const tsVal = request.timestampsOk ? tcp.timestamp(request.tsOffset) : 0;
-  writeHandshakeOptions(skb.view, at + wire.HEADER_LEN, advertisedMss(request.listener, request.route), request.timestampsOk,
-    tsVal, request.tsRecent, request.sackOk, scale);
+  writeHandshakeOptions(
+    skb.view,
+    at + wire.HEADER_LEN,
+    advertisedMss(request.listener, request.route),
+    request.timestampsOk,
+    tsVal,
+    request.tsRecent,
+    request.sackOk,
+    scale,
+  );
   if (request.synAckSentNs === 0) request.synAckSentNs = tcp.nowNs;
   if (tcp.traced(request.connId)) {
     skb.id = tcp.env.nextFrameId();
@@ -269,7 +309,10 @@ function leaveSynQueue(tcp: TcpContext, request: RequestSock): void {
 export function receiveInSynQueue(tcp: TcpContext, request: RequestSock, skb: SkBuff, segment: Segment): void {
   segment.readOptions(skb);
   const { options, seq, end, flags } = segment;
-  const paws = request.timestampsOk && options.hasTimestamps && (flags & Flag.rst) === 0 &&
+  const paws =
+    request.timestampsOk &&
+    options.hasTimestamps &&
+    (flags & Flag.rst) === 0 &&
     ((options.tsVal - request.tsRecent) | 0) < 0;
   if (seq === request.rcvIsn && (flags & (Flag.syn | Flag.ack | Flag.rst)) === Flag.syn && !paws) {
     onRepeatedSyn(tcp, request, skb);
@@ -282,7 +325,8 @@ export function receiveInSynQueue(tcp: TcpContext, request: RequestSock, skb: Sk
   }
   const rcvNxt = seqAdd(request.rcvIsn, 1);
   if (paws || !isInWindow(seq, end, rcvNxt, rcvNxt + request.rcvWnd)) {
-    if ((flags & Flag.rst) === 0 && !isRateLimited(tcp, request, MibId.TcpExtTCPACKSkippedSynRecv)) sendRequestAck(tcp, request);
+    if ((flags & Flag.rst) === 0 && !isRateLimited(tcp, request, MibId.TcpExtTCPACKSkippedSynRecv))
+      sendRequestAck(tcp, request);
     if (paws) tcp.count(MibId.TcpExtPAWSEstab);
     tcp.env.drops.drop(skb, paws ? DropReason.tcpPaws : DropReason.tcpInvalidSequence);
     return;
@@ -394,10 +438,24 @@ function sendRequestAck(tcp: TcpContext, request: RequestSock): void {
   const skb = bareSegment(tcp, headerLen);
   if (skb === null) return;
   const window = Math.min(0xffff, request.rcvWnd >>> request.rcvWindowScale);
-  wire.writeHeader(skb.view, skb.transport, request.localPort, request.remotePort, seqAdd(request.sntIsn, 1),
-    seqAdd(request.rcvIsn, 1), headerLen, Flag.ack, window);
+  wire.writeHeader(
+    skb.view,
+    skb.transport,
+    request.localPort,
+    request.remotePort,
+    seqAdd(request.sntIsn, 1),
+    seqAdd(request.rcvIsn, 1),
+    headerLen,
+    Flag.ack,
+    window,
+  );
   if (request.timestampsOk) {
-    wire.writeNopNopTimestamps(skb.view, skb.transport + wire.HEADER_LEN, tcp.timestamp(request.tsOffset), request.tsRecent);
+    wire.writeNopNopTimestamps(
+      skb.view,
+      skb.transport + wire.HEADER_LEN,
+      tcp.timestamp(request.tsOffset),
+      request.tsRecent,
+    );
   }
   sendBare(tcp, skb, request.route, request.localAddress.v4, request.remoteAddress.v4);
 }

@@ -13,8 +13,9 @@
  * followers back (Knuth 6.4 R): no tombstones. The hash is keyed, so that a peer cannot choose collisions.
  * IPv6 gets a second table with wider slots; callers see addresses only as words or `Address`.
  */
-import { assert } from "../../base/assert.ts";
+
 import type { Address } from "../../base/address.ts";
+import { assert } from "../../base/assert.ts";
 
 /** What the table keeps: anything with a 4-tuple. */
 export interface Entry {
@@ -56,7 +57,8 @@ export class ConnectionTable<T extends Entry> {
       const at = slot * SLOT_WORDS;
       const entry = words[at + 3];
       if (entry === 0) return null;
-      if (words[at] === remoteV4 && words[at + 1] === localV4 && words[at + 2] === ports) return this.entries[entry - 1];
+      if (words[at] === remoteV4 && words[at + 1] === localV4 && words[at + 2] === ports)
+        return this.entries[entry - 1];
       slot = (slot + 1) & this.mask;
     }
   }
@@ -67,7 +69,12 @@ export class ConnectionTable<T extends Entry> {
     if ((this.size + 1) * 2 > this.mask + 1) this.grow();
     const entry = this.freeEntries.pop() ?? this.entries.length;
     this.entries[entry] = socket;
-    this.place(socket.remoteAddress.w3, socket.localAddress.w3, (socket.remotePort << 16) | socket.localPort, entry + 1);
+    this.place(
+      socket.remoteAddress.w3,
+      socket.localAddress.w3,
+      (socket.remotePort << 16) | socket.localPort,
+      entry + 1,
+    );
     this.size++;
     return true;
   }
@@ -132,7 +139,7 @@ export class ConnectionTable<T extends Entry> {
 
   private grow(): void {
     const old = this.words;
-    this.words = new Int32Array(old.length * 2);
+    this.words = new Int32Array(old.length * 2); // tidy-allow hot: once per doubling of the connections
     this.mask = this.words.length / SLOT_WORDS - 1;
     for (let at = 0; at < old.length; at += SLOT_WORDS) {
       if (old[at + 3] !== 0) this.place(old[at], old[at + 1], old[at + 2], old[at + 3]);
@@ -164,7 +171,8 @@ export class ListenerTable<T extends ListenerEntry> {
 
   add(listener: T): void {
     const list = this.byPort.get(listener.localPort);
-    if (list === undefined) this.byPort.set(listener.localPort, [listener]);
+    if (list === undefined)
+      this.byPort.set(listener.localPort, [listener]); // tidy-allow hot: once per listen(2)
     else list.push(listener);
   }
 

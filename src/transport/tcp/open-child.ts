@@ -1,13 +1,13 @@
 /**
- * From half-open to open: the Tcb of a passive connection (Linux tcp_v4_syn_recv_sock, tcp_create_openreq_child), and what
- * both sides do on entering ESTABLISHED.
+ * From half-open to open: the Tcb of a passive connection (Linux tcp_v4_syn_recv_sock, tcp_create_openreq_child), and
+ * what both sides do on entering ESTABLISHED.
  */
 import { MibId } from "../../base/mib.ts";
 import { TcpState } from "../port.ts";
 import { startReceiveMss } from "./ack.ts";
 import { expandSendBuffer } from "./ack-input.ts";
-import type { TcpContext } from "./context.ts";
 import { advertisedMss } from "./advertised-mss.ts";
+import type { TcpContext } from "./context.ts";
 import { setPredictionFlags } from "./prediction.ts";
 import { startRtt } from "./rto.ts";
 import { syncMss } from "./segment.ts";

@@ -5,16 +5,21 @@
 import { Errno } from "../../base/errno.ts";
 import { MILLISECOND, SECOND } from "../../base/time.ts";
 import { TcpState } from "../port.ts";
+import { onBytesRead } from "./ack.ts";
 import {
-  FIN_TIMEOUT_MAX_S, MAX_KEEPALIVE_INTERVAL_S, MAX_KEEPALIVE_PROBES, MAX_KEEPALIVE_TIME_S, MAX_SYN_COUNT, MSS_MIN_BYTES,
+  FIN_TIMEOUT_MAX_S,
+  MAX_KEEPALIVE_INTERVAL_S,
+  MAX_KEEPALIVE_PROBES,
+  MAX_KEEPALIVE_TIME_S,
+  MAX_SYN_COUNT,
+  MSS_MIN_BYTES,
   RTO_INITIAL_NS,
 } from "./constants.ts";
 import type { TcpContext } from "./context.ts";
-import { sendAck } from "./segment.ts";
-import { onBytesRead } from "./ack.ts";
 import { infoValue } from "./info.ts";
 import { secondsToTimeouts, timeoutsToSeconds } from "./listener.ts";
 import { pushPending } from "./output.ts";
+import { sendAck } from "./segment.ts";
 import { AckPending, Nagle, type Tcb } from "./tcb.ts";
 import { keepaliveTimeNs, startKeepalive } from "./timers.ts";
 import { windowFromSpace } from "./window.ts";
@@ -24,14 +29,38 @@ export const SOL_TCP = 6;
 
 /** Options at level SOL_SOCKET. */
 export const SocketOption = {
-  reuseAddr: 2, type: 3, error: 4, sndBuf: 7, rcvBuf: 8, keepAlive: 9, linger: 13, reusePort: 15, rcvLowat: 18,
-  bindToDevice: 25, acceptConn: 30, protocol: 38, domain: 39, bindToIfindex: 62,
+  reuseAddr: 2,
+  type: 3,
+  error: 4,
+  sndBuf: 7,
+  rcvBuf: 8,
+  keepAlive: 9,
+  linger: 13,
+  reusePort: 15,
+  rcvLowat: 18,
+  bindToDevice: 25,
+  acceptConn: 30,
+  protocol: 38,
+  domain: 39,
+  bindToIfindex: 62,
 } as const;
 
 /** Options at level SOL_TCP. */
 export const TcpOption = {
-  noDelay: 1, maxSeg: 2, cork: 3, keepIdle: 4, keepIntvl: 5, keepCnt: 6, synCnt: 7, linger2: 8, deferAccept: 9,
-  windowClamp: 10, info: 11, quickAck: 12, userTimeout: 18, notsentLowat: 25,
+  noDelay: 1,
+  maxSeg: 2,
+  cork: 3,
+  keepIdle: 4,
+  keepIntvl: 5,
+  keepCnt: 6,
+  synCnt: 7,
+  linger2: 8,
+  deferAccept: 9,
+  windowClamp: 10,
+  info: 11,
+  quickAck: 12,
+  userTimeout: 18,
+  notsentLowat: 25,
 } as const;
 
 /** Linux SOCK_MIN_RCVBUF and SOCK_MIN_SNDBUF. */
@@ -39,7 +68,14 @@ const MIN_RCVBUF_BYTES = 2304;
 const MIN_SNDBUF_BYTES = 4608;
 
 /** setsockopt(2); `value2` is the second value of a struct (SO_LINGER seconds). 0, -ENOPROTOOPT, -EINVAL. */
-export function setOption(tcp: TcpContext, tcb: Tcb, level: number, name: number, value: number, value2: number): number {
+export function setOption(
+  tcp: TcpContext,
+  tcb: Tcb,
+  level: number,
+  name: number,
+  value: number,
+  value2: number,
+): number {
   if (level === SOL_SOCKET) return setSocketOption(tcp, tcb, name, value, value2);
   if (level === SOL_TCP) return setTcpOption(tcp, tcb, name, value);
   return -Errno.ENOPROTOOPT;
@@ -70,7 +106,8 @@ function setSocketOption(tcp: TcpContext, tcb: Tcb, name: number, value: number,
     case SocketOption.rcvBuf:
       tcb.rcvbufBytes = Math.max(2 * Math.min(value, sysctl.rmemMax), MIN_RCVBUF_BYTES);
       tcb.rcvbufLocked = true;
-      if (tcb.state !== TcpState.close && tcb.state !== TcpState.listen) tcb.windowClamp = windowFromSpace(tcb.rcvbufBytes);
+      if (tcb.state !== TcpState.close && tcb.state !== TcpState.listen)
+        tcb.windowClamp = windowFromSpace(tcb.rcvbufBytes);
       return 0;
     case SocketOption.rcvLowat:
       tcb.rcvLowat = value > 0 ? value : 1;
@@ -182,7 +219,9 @@ export function getOption(tcp: TcpContext, tcb: Tcb, level: number, name: number
     case TcpOption.quickAck:
       return tcb.pingpong ? 0 : 1;
     case TcpOption.maxSeg:
-      return tcb.userMssBytes > 0 && (tcb.state === TcpState.close || tcb.state === TcpState.listen) ? tcb.userMssBytes : tcb.mssBytes;
+      return tcb.userMssBytes > 0 && (tcb.state === TcpState.close || tcb.state === TcpState.listen)
+        ? tcb.userMssBytes
+        : tcb.mssBytes;
     case TcpOption.keepIdle:
       return Math.round(keepaliveTimeNs(tcp, tcb) / SECOND);
     case TcpOption.keepIntvl:

@@ -1,19 +1,19 @@
 /**
  * Output: which bytes may leave now (Linux tcp_write_xmit, RFC 9293 §3.8). @hot
  *
- * Four tests, in this order: congestion window, the peer's window, Nagle (with Minshall's variant), cork. The first that
- * refuses is stamped `held`, so that a journey can say why a response waited.
+ * Four tests, in this order: congestion window, the peer's window, Nagle (with Minshall's variant), cork. The first
+ * that refuses is stamped `held`, so that a journey can say why a response waited.
  */
 import { Errno } from "../../base/errno.ts";
 import { MibId } from "../../base/mib.ts";
 import { Held, Point } from "../../base/tracepoints.ts";
-import { TcpState } from "../port.ts";
 import { Flag } from "../../wire/tcp.ts";
+import { TcpState } from "../port.ts";
 import { INITIAL_CWND_SEGMENTS, RESOURCE_PROBE_NS } from "./constants.ts";
 import type { TcpContext } from "./context.ts";
-import { currentMss, sendProbe, syncMss, transmit } from "./segment.ts";
 import type { SentSegment } from "./retransmit-queue.ts";
-import { CaState, Nagle, XmitTimer, type Tcb } from "./tcb.ts";
+import { currentMss, sendProbe, syncMss, transmit } from "./segment.ts";
+import { CaState, Nagle, type Tcb, XmitTimer } from "./tcb.ts";
 
 /** Sends what may be sent; `nonagle` overrides the socket's (Linux __tcp_push_pending_frames). */
 export function pushPending(tcp: TcpContext, tcb: Tcb, nonagle: number = tcb.nonagle): void {
@@ -88,10 +88,10 @@ function sendNew(tcp: TcpContext, tcb: Tcb, lo: number, end: number, withFin: bo
 }
 
 /** Enters a segment sent for the first time into the retransmission queue (Linux tcp_event_new_data_sent). */
-export function bookNew(tcp: TcpContext, tcb: Tcb, lo: number, hi: number, flags: number): void {
+export function bookNew(tcp: TcpContext, tcb: Tcb, lo: number, hi: number, flags: number, sentNs = tcp.nowNs): void {
   const queue = tcb.retransmitQueue;
   const wasEmpty = queue.packetsOut === 0;
-  queue.append(tcp.sentSegments.take(lo, hi, flags, tcp.nowNs));
+  queue.append(tcp.sentSegments.take(lo, hi, flags, sentNs));
   tcb.setSndNxt(hi);
   if (tcb.caState === CaState.recovery || tcb.caState === CaState.cwr) tcb.prrOut++;
   if ((flags & Flag.syn) === 0) tcp.count(MibId.TcpExtTCPOrigDataSent);
@@ -122,6 +122,8 @@ export function retransmit(tcp: TcpContext, tcb: Tcb, segment: SentSegment): num
     const dataEnd = (segment.flags & Flag.fin) !== 0 ? segment.hi - 1 : segment.hi;
     if (dataEnd - segment.lo > most) queue.split(segment, segment.lo + most, tcp.sentSegments, Flag.fin);
   }
+  // The time of its timestamp: an echo of it must never look older than the retransmission (Eifel).
+  const sentNs = tcp.nowNs;
   const result = transmit(tcp, tcb, segment.lo, segment.hi, segment.flags);
   tcp.count(MibId.TcpRetransSegs);
   if (isHandshake) tcp.count(MibId.TcpExtTCPSynRetrans);
@@ -130,7 +132,7 @@ export function retransmit(tcp: TcpContext, tcb: Tcb, segment: SentSegment): num
     tcp.count(MibId.TcpExtTCPRetransFail);
     return result;
   }
-  if (tcb.retransStampNs === 0) tcb.retransStampNs = tcp.nowNs;
+  if (tcb.retransStampNs === 0) tcb.retransStampNs = sentNs;
   tcb.undoRetransmits++;
   queue.markRetransmitted(segment, tcp.nowNs);
   return 0;
@@ -180,8 +182,8 @@ export function probeBackoffNs(tcp: TcpContext, tcb: Tcb): number {
 }
 
 /**
- * The probe itself (Linux tcp_write_wakeup): as many bytes as the window takes if any, else an empty segment with an old
- * sequence number. Returns 0, or -errno.
+ * The probe itself (Linux tcp_write_wakeup): as many bytes as the window takes if any, else an empty segment with an
+ * old sequence number. Returns 0, or -errno.
  */
 export function writeWakeup(tcp: TcpContext, tcb: Tcb): number {
   const lo = tcb.sndNxtOffset;

@@ -3,14 +3,14 @@
  * of its frame (law 3). A short queue gets by with a 256 B or 2 KB slot, so that ten thousand idle connections do not
  * hold ten thousand 64 KB pages.
  */
-import { FRAME_SLOT, PAGE_SLOT, SMALL_SLOT, type Arena } from "../../skb/arena.ts";
+import { type Arena, FRAME_SLOT, PAGE_SLOT, SMALL_SLOT } from "../../skb/arena.ts";
 
 /** From this many queued bytes on a queue takes whole 64 KB pages. */
 const BULK_BYTES = 8 * FRAME_SLOT;
 
 /**
- * Takes a slot for `wanted` more bytes of a queue that already holds `queuedBytes`. Falls back to smaller slots when the
- * fitting class is empty; 0 when the arena is out of memory. The slot may be smaller than `wanted`.
+ * Takes a slot for `wanted` more bytes of a queue that already holds `queuedBytes`. Falls back to smaller slots when
+ * the fitting class is empty; 0 when the arena is out of memory. The slot may be smaller than `wanted`.
  */
 export function takePage(arena: Arena, wanted: number, queuedBytes: number): number {
   const total = queuedBytes + wanted;

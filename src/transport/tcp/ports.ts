@@ -1,6 +1,6 @@
 /**
- * Ports: who is bound where (Linux inet_bind_bucket), the rules of SO_REUSEADDR and SO_REUSEPORT (inet_csk_bind_conflict),
- * and ephemeral ports by RFC 6056 algorithm 4, double hash (inet_hash_connect).
+ * Ports: who is bound where (Linux inet_bind_bucket), the rules of SO_REUSEADDR and SO_REUSEPORT
+ * (inet_csk_bind_conflict), and ephemeral ports by RFC 6056 algorithm 4, double hash (inet_hash_connect).
  */
 import type { Address } from "../../base/address.ts";
 import { Errno } from "../../base/errno.ts";
@@ -69,7 +69,10 @@ export class PortTable {
     if (bucket.owners.size === 0) this.buckets.delete(owner.localPort);
   }
 
-  /** A free port for bind(0): random start, odd ports first: the even ones are left to connect(), as Linux does. 0 when none is free. */
+  /**
+   * A free port for bind(0): random start, odd ports first: the even ones are left to connect(), as Linux does. 0 when
+   * none is free.
+   */
   chooseForBind(owner: PortOwner): number {
     const low = this.sysctl.ipLocalPortRangeMin;
     const count = this.sysctl.ipLocalPortRangeMax - low + 1;
@@ -88,14 +91,14 @@ export class PortTable {
   }
 
   /**
-   * A port for connect(): `destinationHash` is a keyed hash of both addresses and the remote port; `isTaken` says whether
-   * a port's 4-tuple is in use. 0 when none is free (-EADDRNOTAVAIL).
+   * A port for connect(): `destinationHash` is a keyed hash of both addresses and the remote port; `isTaken` says
+   * whether a port's 4-tuple is in use. 0 when none is free (-EADDRNOTAVAIL).
    */
   chooseForConnect(owner: PortOwner, destinationHash: number, isTaken: (port: number) => boolean): number {
     const low = this.sysctl.ipLocalPortRangeMin;
     const count = (this.sysctl.ipLocalPortRangeMax - low + 1) & ~1;
     const index = destinationHash % PERTURB_SIZE;
-    const offset = (this.perturb[index] + destinationHash) % count & ~1;
+    const offset = ((this.perturb[index] + destinationHash) % count) & ~1;
     for (let parity = 0; parity < 2; parity++) {
       for (let i = 0; i < count; i += 2) {
         const port = low + ((offset + i + parity) % count);

@@ -1,17 +1,21 @@
 /**
- * The out-of-order queue: segments behind a hole (Linux tcp_data_queue_ofo), sorted by sequence number, without overlaps.
+ * The out-of-order queue: segments behind a hole (Linux tcp_data_queue_ofo), sorted by sequence number, without
+ * overlaps.
  *
  * A segment keeps its skb, which is charged with its whole slot against the receive buffer, as Linux charges truesize;
  * a small payload moves to a small slot first. Overlap policy as Linux: what was there first stays, the newcomer is
  * trimmed at its front, and segments it covers entirely are dropped.
  */
 import { DropReason } from "../../base/drop-reasons.ts";
-import { MibId, type Mib } from "../../base/mib.ts";
-import { seqGeq, seqGt, seqLeq, seqLt, seqDiff } from "../../base/seq.ts";
-import type { DropCounters } from "../../skb/drop.ts";
+import { type Mib, MibId } from "../../base/mib.ts";
+import { seqDiff, seqGeq, seqGt, seqLeq, seqLt } from "../../base/seq.ts";
 import { SMALL_SLOT } from "../../skb/arena.ts";
+import type { DropCounters } from "../../skb/drop.ts";
 import type { SkBuff } from "../../skb/skb.ts";
 import { copyBytes } from "./pages.ts";
+
+/** Most blocks a SACK option holds. */
+const MAX_BLOCKS = 4;
 
 export class Reassembly {
   head: SkBuff | null = null;
@@ -20,36 +24,10 @@ export class Reassembly {
   memoryBytes = 0;
   /** Segments held. */
   length = 0;
-  /** Sequence range of the segment taken in last: the first block of a SACK option (RFC 2018 §4). */
-  recentSeq = 0;
-  recentSeqEnd = 0;
-
-  /** SACK blocks, left and right edge in turn, newest first (RFC 2018 §4); `blockCount()` fills them. */
-  readonly blocks = new Uint32Array(8);
-
-  /** Merges neighbours to at most four blocks, that of the newest segment first; returns how many there are. */
-  blockCount(): number {
-    let count = 0;
-    for (let skb = this.head; skb !== null; ) {
-      const left = skb.seq;
-      let right = skb.seqEnd;
-      let next = skb.next;
-      while (next !== null && next.seq === right) {
-        right = next.seqEnd;
-        next = next.next;
-      }
-      const newest = seqLeq(left, this.recentSeq) && seqLt(this.recentSeq, right);
-      if (newest) {
-        this.blocks.copyWithin(2, 0, 6);
-        this.setBlock(0, left, right);
-        count = Math.min(count + 1, 4);
-      } else if (count < 4) {
-        this.setBlock(count++, left, right);
-      }
-      skb = next;
-    }
-    return count;
-  }
+  /** SACK blocks, left and right edge in turn, that of the newest segment first (RFC 2018 §4). */
+  readonly blocks = new Uint32Array(2 * MAX_BLOCKS);
+  /** How many there are. */
+  blockCount = 0;
 
   /**
    * Takes a segment in. *Takes* the skb, whose `seq`/`seqEnd` are its sequence range and whose data is its payload;
@@ -64,7 +42,7 @@ export class Reassembly {
     if (before !== null && seqLt(skb.seq, before.seqEnd)) {
       if (seqLeq(skb.seqEnd, before.seqEnd)) {
         mib.values[MibId.TcpExtTCPOFOMerge]++;
-        this.note(before);
+        this.noteBlock(skb.seq, skb.seqEnd);
         drops.drop(skb, DropReason.tcpOfoMerge);
         return false;
       }
@@ -76,34 +54,44 @@ export class Reassembly {
     this.shrink(skb);
     this.memoryBytes += skb.end - skb.head;
     this.length++;
-    this.note(skb);
+    this.noteBlock(skb.seq, skb.seqEnd);
     return true;
   }
 
   /** Takes out the first segment if it starts at or before `rcvNxt`; the caller trims it. */
   takeReady(rcvNxt: number): SkBuff | null {
     const skb = this.head;
-    if (skb === null || seqGt(skb.seq, rcvNxt)) return null;
+    if (skb === null || seqGt(skb.seq, rcvNxt)) {
+      this.forgetBlocksBelow(rcvNxt);
+      return null;
+    }
     this.unlinkHead();
     return skb;
   }
 
   /** Drops segments from the far end until at most `limitBytes` are held (Linux tcp_prune_ofo_queue); true if any went. */
   prune(limitBytes: number, drops: DropCounters, mib: Mib): boolean {
-    let pruned = false;
-    while (this.tail !== null && this.memoryBytes > limitBytes) {
-      const last = this.tail;
-      let before: SkBuff | null = null;
-      for (let s = this.head as SkBuff; s !== last; s = s.next as SkBuff) before = s;
-      if (before === null) this.head = null;
-      else before.next = null;
-      this.tail = before;
-      this.forget(last);
-      drops.drop(last, DropReason.tcpOfoQueuePrune);
-      pruned = true;
+    if (this.memoryBytes <= limitBytes) return false;
+    let last: SkBuff | null = null;
+    let kept = 0;
+    for (let s = this.head; s !== null && kept + s.end - s.head <= limitBytes; s = s.next) {
+      kept += s.end - s.head;
+      last = s;
     }
-    if (pruned) mib.values[MibId.TcpExtOfoPruned]++;
-    return pruned;
+    let victim = last === null ? this.head : last.next;
+    if (last === null) this.head = null;
+    else last.next = null;
+    this.tail = last;
+    while (victim !== null) {
+      const next: SkBuff | null = victim.next;
+      this.forget(victim);
+      drops.drop(victim, DropReason.tcpOfoQueuePrune);
+      victim = next;
+    }
+    // What was reported may be gone: the peer must not rely on it (RFC 2018 §8).
+    this.blockCount = 0;
+    mib.values[MibId.TcpExtOfoPruned]++;
+    return true;
   }
 
   /** Drops everything: the connection is over. */
@@ -113,6 +101,7 @@ export class Reassembly {
       this.unlinkHead();
       drops.drop(skb, reason);
     }
+    this.blockCount = 0;
   }
 
   private link(skb: SkBuff, before: SkBuff | null): void {
@@ -139,11 +128,6 @@ export class Reassembly {
     }
   }
 
-  private setBlock(index: number, left: number, right: number): void {
-    this.blocks[2 * index] = left;
-    this.blocks[2 * index + 1] = right;
-  }
-
   private unlinkHead(): void {
     const skb = this.head as SkBuff;
     this.head = skb.next;
@@ -157,9 +141,41 @@ export class Reassembly {
     this.length--;
   }
 
-  private note(skb: SkBuff): void {
-    this.recentSeq = skb.seq;
-    this.recentSeqEnd = skb.seqEnd;
+  /** Puts the block of the newest segment first, grown by what touches it; the oldest goes when there are too many. */
+  private noteBlock(seq: number, end: number): void {
+    const blocks = this.blocks;
+    let left = seq;
+    let right = end;
+    let kept = 0;
+    for (let i = 0; i < this.blockCount; i++) {
+      const l = blocks[2 * i];
+      const r = blocks[2 * i + 1];
+      if (seqLeq(left, r) && seqLeq(l, right)) {
+        if (seqLt(l, left)) left = l;
+        if (seqGt(r, right)) right = r;
+      } else {
+        blocks[2 * kept] = l;
+        blocks[2 * kept + 1] = r;
+        kept++;
+      }
+    }
+    kept = Math.min(kept, MAX_BLOCKS - 1);
+    blocks.copyWithin(2, 0, 2 * kept);
+    blocks[0] = left;
+    blocks[1] = right;
+    this.blockCount = kept + 1;
+  }
+
+  /** The left edge has moved past these: they are acknowledged. */
+  private forgetBlocksBelow(rcvNxt: number): void {
+    let kept = 0;
+    for (let i = 0; i < this.blockCount; i++) {
+      if (seqLeq(this.blocks[2 * i], rcvNxt)) continue;
+      this.blocks[2 * kept] = this.blocks[2 * i];
+      this.blocks[2 * kept + 1] = this.blocks[2 * i + 1];
+      kept++;
+    }
+    this.blockCount = kept;
   }
 
   /** A payload of a few bytes must not hold a 2 KB slot while it waits. */

@@ -1,9 +1,9 @@
 /**
  * The receive queue: bytes in order that no read(2) has taken (Linux sk_receive_queue).
  *
- * Law 3: a payload stays in the slot it arrived in only while that is cheap — it fills more than half of the slot and the
- * pool is roomy. Otherwise it is copied to a stream page and its slot goes back. Either way the queue is a list of *runs*,
- * contiguous in memory, each with the stream offset and the times of the frame that brought it.
+ * Law 3: a payload stays in the slot it arrived in only while that is cheap — it fills more than half of the slot and
+ * the pool is roomy. Otherwise it is copied to a stream page and its slot goes back. Either way the queue is a list of
+ * *runs*, contiguous in memory, each with the stream offset and the times of the frame that brought it.
  */
 import { assert } from "../../base/assert.ts";
 import type { Ns } from "../../base/time.ts";
@@ -102,7 +102,8 @@ export class ReceiveQueue {
   take(n: number): void {
     assert(n <= this.length, "receive queue: more taken than there is");
     this.readOffset += n;
-    for (let run = this.head; run !== null && run.offset + run.len <= this.readOffset; run = this.head) this.dropHead(run);
+    for (let run = this.head; run !== null && run.offset + run.len <= this.readOffset; run = this.head)
+      this.dropHead(run);
   }
 
   /** Gives everything back. The offsets stay. */

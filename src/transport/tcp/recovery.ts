@@ -4,9 +4,9 @@
  *   Open ──dup ACK──► Disorder ──3 dup ACKs──► Recovery ──all of it acknowledged──► Open
  *     └──────────────────── RTO ──────────────────► Loss ──all of it acknowledged──► Open
  *
- * Without SACK each duplicate ACK counts as one segment that reached the peer ("Reno SACK"), which makes limited transmit
- * (RFC 3042) and NewReno (RFC 6582) fall out of the same test inFlight < cwnd. With SACK the peer says which. The window
- * in recovery follows proportional rate reduction (RFC 6937).
+ * Without SACK each duplicate ACK counts as one segment that reached the peer ("Reno SACK"), which makes limited
+ * transmit (RFC 3042) and NewReno (RFC 6582) fall out of the same test inFlight < cwnd. With SACK the peer says which.
+ * The window in recovery follows proportional rate reduction (RFC 6937).
  */
 import { MibId } from "../../base/mib.ts";
 import { MILLISECOND } from "../../base/time.ts";
@@ -93,7 +93,9 @@ function addRenoSack(tcp: TcpContext, tcb: Tcb): void {
   tcp.count(MibId.TcpExtTCPDelivered);
 }
 
-/** `acked` segments were acknowledged cumulatively: so many duplicate ACKs are explained (Linux tcp_remove_reno_sacks). */
+/**
+ * `acked` segments were acknowledged cumulatively: so many duplicate ACKs are explained (Linux tcp_remove_reno_sacks).
+ */
 export function removeRenoSacks(tcp: TcpContext, tcb: Tcb, acked: number): void {
   const queue = tcb.retransmitQueue;
   if (tcb.sackOk) return;
@@ -173,7 +175,9 @@ export function enterLoss(tcp: TcpContext, tcb: Tcb): void {
   const queue = tcb.retransmitQueue;
   if (!tcb.sackOk) queue.sackedOut = 0;
   for (let s = queue.head; s !== null; s = s.next) if (!s.sacked) markLost(tcp, tcb, s);
-  const firstOfWindow = tcb.caState <= CaState.disorder || tcb.sndUnaOffset >= tcb.highOffset ||
+  const firstOfWindow =
+    tcb.caState <= CaState.disorder ||
+    tcb.sndUnaOffset >= tcb.highOffset ||
     (tcb.caState === CaState.loss && tcb.timeouts === 0);
   if (firstOfWindow) {
     tcb.undoSsthreshSegments = tcb.ssthreshSegments;
@@ -210,7 +214,8 @@ function processLoss(tcp: TcpContext, tcb: Tcb, ack: AckOutcome): void {
 
 /**
  * Everything outstanding when trouble began is acknowledged. True while the old state must be kept: without SACK, until
- * something above `highOffset` is acknowledged, or old duplicate ACKs would start a false fast retransmit (RFC 6582 §6).
+ * something above `highOffset` is acknowledged, or old duplicate ACKs would start a false fast retransmit (RFC 6582
+ * §6).
  */
 function tryUndoRecovery(tcp: TcpContext, tcb: Tcb, ack: AckOutcome): boolean {
   if (wasSpurious(tcp, tcb, ack)) {

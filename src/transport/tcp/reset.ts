@@ -25,8 +25,17 @@ export function sendResetReply(tcp: TcpContext, skb: SkBuff, segment: Segment): 
   const at = skb.transport;
   // <SEQ=SEG.ACK><CTL=RST> if it has an ACK, else <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>.
   const acked = segment.has(Flag.ack);
-  wire.writeHeader(reply.view, reply.transport, wire.dstPort(view, at), wire.srcPort(view, at), acked ? segment.ack : 0,
-    acked ? 0 : segment.end, wire.HEADER_LEN, acked ? Flag.rst : Flag.rst | Flag.ack, 0);
+  wire.writeHeader(
+    reply.view,
+    reply.transport,
+    wire.dstPort(view, at),
+    wire.srcPort(view, at),
+    acked ? segment.ack : 0,
+    acked ? 0 : segment.end,
+    wire.HEADER_LEN,
+    acked ? Flag.rst : Flag.rst | Flag.ack,
+    0,
+  );
   tcp.count(MibId.TcpOutRsts);
   sendBare(tcp, reply, route, local.v4, remote.v4);
 }

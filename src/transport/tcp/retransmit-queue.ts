@@ -2,8 +2,9 @@
  * The retransmission queue: one record per segment in flight (Linux tcp_rtx_queue), without the bytes — those stay in
  * the send queue. Records come from a pool of the whole host, so that a segment costs no allocation.
  *
- * Counts are in segments, as Linux counts its congestion window: packetsOut = in the queue; of those lostOut are believed
- * lost, retransOut were sent again and not yet acknowledged, and sackedOut have reached the peer (duplicate ACKs, or SACK).
+ * Counts are in segments, as Linux counts its congestion window: packetsOut = in the queue; of those lostOut are
+ * believed lost, retransOut were sent again and not yet acknowledged, and sackedOut have reached the peer (duplicate
+ * ACKs, or SACK).
  */
 import type { Ns } from "../../base/time.ts";
 

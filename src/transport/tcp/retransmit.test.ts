@@ -1,10 +1,10 @@
 /** Loss and its repair, at exact times (RFC 6298, 5681, 6582, 3042, 2018, 6675), and give-up (row 26). */
 import { describe, expect, test } from "vitest";
 import { Errno } from "../../base/errno.ts";
-import { MILLISECOND, SECOND } from "../../base/time.ts";
 import type { Sysctls } from "../../base/sysctl.ts";
+import { MILLISECOND, SECOND } from "../../base/time.ts";
 import { TcpState } from "../port.ts";
-import { TestHost, TestPeer, TestWire, type SegmentTemplate } from "./tcp-testing.ts";
+import { type SegmentTemplate, TestHost, TestPeer, TestWire } from "./tcp-testing.ts";
 
 const MSS = 1000;
 
@@ -148,8 +148,10 @@ describe("fast retransmit without SACK (RFC 6582)", () => {
 describe("SACK (RFC 2018, 6675)", () => {
   const sacked = () => {
     const setup = established(10 * MILLISECOND, {}, { sack: true });
-    const block = (left: number, right: number): readonly [number, number] =>
-      [(setup.iss + 1 + left) >>> 0, (setup.iss + 1 + right) >>> 0];
+    const block = (left: number, right: number): readonly [number, number] => [
+      (setup.iss + 1 + left) >>> 0,
+      (setup.iss + 1 + right) >>> 0,
+    ];
     return { ...setup, block };
   };
 
@@ -187,7 +189,10 @@ describe("SACK (RFC 2018, 6675)", () => {
     data(100);
     expect(peer.expect({ ack: 1001 }).blocks).toEqual([[1101, 1201]]);
     data(300);
-    expect(peer.expect({ ack: 1001 }).blocks).toEqual([[1301, 1401], [1101, 1201]]);
+    expect(peer.expect({ ack: 1001 }).blocks).toEqual([
+      [1301, 1401],
+      [1101, 1201],
+    ]);
     data(200);
     expect(peer.expect({ ack: 1001 }).blocks).toEqual([[1101, 1401]]);
     data(0);

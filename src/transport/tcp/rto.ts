@@ -2,12 +2,12 @@
  * Round-trip time and retransmission timeout: RFC 6298 with Linux's variant of the deviation (tcp_rtt_estimator).
  *
  * Where RFC 6298 smooths |srtt − r| both ways with gain 1/4, Linux lets the deviation fall with gain 1/32 when the RTT
- * drops, and takes the largest deviation of each round trip, so that the RTO does not collapse while the RTT shrinks. The
- * deviation is never below tcp_rto_min (200 ms), so RTO ≥ srtt + 200 ms.
+ * drops, and takes the largest deviation of each round trip, so that the RTO does not collapse while the RTT shrinks.
+ * The deviation is never below tcp_rto_min (200 ms), so RTO ≥ srtt + 200 ms.
  */
 import type { Ns } from "../../base/time.ts";
-import type { TcpContext } from "./context.ts";
 import { RTO_FALLBACK_NS, RTO_INITIAL_NS } from "./constants.ts";
+import type { TcpContext } from "./context.ts";
 import type { Tcb } from "./tcb.ts";
 
 /** Takes one RTT measurement in and sets the RTO; also ends back-off. */
@@ -53,8 +53,8 @@ export function setRto(tcp: TcpContext, tcb: Tcb): void {
 }
 
 /**
- * The RTT of the handshake, negative if unknown: after a retransmitted SYN or SYN-ACK the first data gets the fallback RTO of
- * 3 s (RFC 6298 §5.7).
+ * The RTT of the handshake, negative if unknown: after a retransmitted SYN or SYN-ACK the first data gets the fallback
+ * RTO of 3 s (RFC 6298 §5.7).
  */
 export function startRtt(tcp: TcpContext, tcb: Tcb, rttNs: Ns, retransmitted: boolean): void {
   if (rttNs >= 0) onRttSample(tcp, tcb, rttNs);
@@ -63,8 +63,8 @@ export function startRtt(tcp: TcpContext, tcb: Tcb, rttNs: Ns, retransmitted: bo
 }
 
 /**
- * When `boundary` retransmissions with exponential back-off from `baseNs` would have timed out (Linux tcp_model_timeout):
- * tcp_retries2 = 15 gives 924.6 s.
+ * When `boundary` retransmissions with exponential back-off from `baseNs` would have timed out (Linux
+ * tcp_model_timeout): tcp_retries2 = 15 gives 924.6 s.
  */
 export function modelTimeoutNs(boundary: number, baseNs: Ns, maxNs: Ns): Ns {
   const linear = Math.floor(Math.log2(maxNs / baseNs));

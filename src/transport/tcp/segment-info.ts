@@ -1,10 +1,11 @@
 /**
  * The received segment being processed: header fields read once, in one reused record per host (law 3).
  */
-import { TcpOptions } from "../../wire/tcp.ts";
-import * as wire from "../../wire/tcp.ts";
-import type { SkBuff } from "../../skb/skb.ts";
+
 import { seqAdd } from "../../base/seq.ts";
+import type { SkBuff } from "../../skb/skb.ts";
+import * as wire from "../../wire/tcp.ts";
+import { TcpOptions } from "../../wire/tcp.ts";
 
 export class Segment {
   seq = 0;
@@ -18,7 +19,9 @@ export class Segment {
   payloadLen = 0;
   readonly options = new TcpOptions();
 
-  /** Reads the header; options are read by `readOptions`. `skb.transport` is the header, `skb.tail` the segment's end. */
+  /**
+   * Reads the header; options are read by `readOptions`. `skb.transport` is the header, `skb.tail` the segment's end.
+   */
   read(skb: SkBuff): void {
     const view = skb.view;
     const at = skb.transport;

@@ -1,12 +1,12 @@
 /**
  * Building one segment and handing it to IP (Linux __tcp_transmit_skb, tcp_options_write). @hot
  *
- * The payload is copied from the send queue into the frame in one pass with its checksum; the header's words are added to
- * that sum. Everything that must happen whenever an acknowledgement or data leaves happens here.
+ * The payload is copied from the send queue into the frame in one pass with its checksum; the header's words are added
+ * to that sum. Everything that must happen whenever an acknowledgement or data leaves happens here.
  */
 import { finish, pseudoHeaderV4, sum } from "../../base/checksum.ts";
-import { Errno } from "../../base/errno.ts";
 import { DropReason } from "../../base/drop-reasons.ts";
+import { Errno } from "../../base/errno.ts";
 import { MibId } from "../../base/mib.ts";
 import { Cost } from "../../base/time.ts";
 import { Point } from "../../base/tracepoints.ts";
@@ -42,7 +42,10 @@ export function routeOf(tcp: TcpContext, tcb: Tcb): Route | null {
   return found;
 }
 
-/** Recomputes the payload of a full segment: path MTU, the peer's MSS, options, half of the largest window (tcp_sync_mss). */
+/**
+ * Recomputes the payload of a full segment: path MTU, the peer's MSS, options, half of the largest window
+ * (tcp_sync_mss).
+ */
 export function syncMss(tcb: Tcb): void {
   const mtu = tcb.route === null ? 1500 : tcb.route.mtu;
   let mss = Math.min(mtu - 40, tcb.mssClampBytes, MAX_PAYLOAD_BYTES) - fixedOptionsLen(tcb);
@@ -57,8 +60,8 @@ export function currentMss(tcb: Tcb): number {
 }
 
 /**
- * Sends stream bytes [lo, hi) with `flags`; a FIN counts one in `hi`, a SYN −1 in `lo`. Returns 0 or -errno; the segment
- * then simply was not sent, as if the wire had lost it.
+ * Sends stream bytes [lo, hi) with `flags`; a FIN counts one in `hi`, a SYN −1 in `lo`. Returns 0 or -errno; the
+ * segment then simply was not sent, as if the wire had lost it.
  */
 export function transmit(tcp: TcpContext, tcb: Tcb, lo: number, hi: number, flags: number): number {
   const { env } = tcp;
@@ -140,18 +143,18 @@ export function sendActiveReset(tcp: TcpContext, tcb: Tcb): void {
 function writeOptions(tcp: TcpContext, tcb: Tcb, view: DataView, optionsAt: number): void {
   let at = optionsAt;
   if (tcb.timestampsOk) at += wire.writeNopNopTimestamps(view, at, tcp.timestamp(tcb.tsOffset), tcb.tsRecent);
-  if (tcb.sackOk && tcb.reassembly.length > 0) writeSackOption(tcb, view, at);
+  if (tcb.sackOk && tcb.reassembly.blockCount > 0) writeSackOption(tcb, view, at);
 }
 
 /** Bytes of the SACK option with its two NOPs; 0 if nothing is out of order. */
 function sackOptionLen(tcb: Tcb): number {
-  if (!tcb.sackOk || tcb.reassembly.length === 0) return 0;
-  return 4 + 8 * Math.min(tcb.reassembly.blockCount(), tcb.timestampsOk ? 3 : 4);
+  if (!tcb.sackOk || tcb.reassembly.blockCount === 0) return 0;
+  return 4 + 8 * Math.min(tcb.reassembly.blockCount, tcb.timestampsOk ? 3 : 4);
 }
 
 function writeSackOption(tcb: Tcb, view: DataView, at: number): void {
   const blocks = tcb.reassembly.blocks;
-  const count = Math.min(tcb.reassembly.blockCount(), tcb.timestampsOk ? 3 : 4);
+  const count = Math.min(tcb.reassembly.blockCount, tcb.timestampsOk ? 3 : 4);
   wire.writeNop(view, at);
   wire.writeNop(view, at + 1);
   wire.writeSack(view, at + 2, blocks, count);
@@ -180,8 +183,16 @@ export function synOptionsBytes(timestamps: boolean, sack: boolean, windowScale:
 }
 
 /** Linux's order: MSS, SACK-permitted in the place of timestamps' NOPs, timestamps, NOP, window scale (−1 = none). */
-export function writeHandshakeOptions(view: DataView, optionsAt: number, mss: number, timestamps: boolean, tsVal: number,
-  tsEcr: number, sack: boolean, windowScale: number): void {
+export function writeHandshakeOptions(
+  view: DataView,
+  optionsAt: number,
+  mss: number,
+  timestamps: boolean,
+  tsVal: number,
+  tsEcr: number,
+  sack: boolean,
+  windowScale: number,
+): void {
   let at = optionsAt;
   at += wire.writeMss(view, at, mss);
   if (timestamps) {

@@ -1,8 +1,8 @@
 /**
  * The send queue: bytes the process wrote and the peer has not acknowledged, in stream pages (law 3).
  *
- * Positions are stream offsets: plain numbers from 0 at the first byte after the SYN, which never wrap. Transmission copies
- * a range out in one pass with its checksum; a retransmission copies again; no frame ever points into a page.
+ * Positions are stream offsets: plain numbers from 0 at the first byte after the SYN, which never wrap. Transmission
+ * copies a range out in one pass with its checksum; a retransmission copies again; no frame ever points into a page.
  */
 import { assert } from "../../base/assert.ts";
 import { copyAndSum, fold } from "../../base/checksum.ts";

@@ -9,8 +9,8 @@ import { SECOND } from "../../base/time.ts";
 import { Arena } from "../../skb/arena.ts";
 import { TcpState } from "../port.ts";
 import { Reno } from "./congestion/reno.ts";
-import { ConnectionTable, ListenerTable, type Entry } from "./lookup.ts";
-import { PortTable, type PortOwner } from "./ports.ts";
+import { ConnectionTable, type Entry, ListenerTable } from "./lookup.ts";
+import { type PortOwner, PortTable } from "./ports.ts";
 import { modelTimeoutNs } from "./rto.ts";
 import { SendQueue } from "./send-queue.ts";
 import { CountedUpcalls, TestHost } from "./tcp-testing.ts";
@@ -60,8 +60,13 @@ describe("connection table", () => {
 
 describe("listener table", () => {
   test("a bound address beats the wildcard, a bound device beats both", () => {
-    const make = (name: string, address: number, ifindex: number) =>
-      ({ name, localAddress: Address.v4(address), localPort: 80, boundIfindex: ifindex, reusePort: false });
+    const make = (name: string, address: number, ifindex: number) => ({
+      name,
+      localAddress: Address.v4(address),
+      localPort: 80,
+      boundIfindex: ifindex,
+      reusePort: false,
+    });
     const any = make("any", 0, 0);
     const bound = make("bound", 0x0a000001, 0);
     const device = make("device", 0, 3);
@@ -78,7 +83,12 @@ describe("listener table", () => {
 
 describe("ports", () => {
   const owner = (more: Partial<PortOwner> & { localPort?: number } = {}): PortOwner & { localPort: number } => ({
-    state: TcpState.close, localAddress: Address.v4(0), localPort: 0, boundIfindex: 0, reuseAddress: false, reusePort: false,
+    state: TcpState.close,
+    localAddress: Address.v4(0),
+    localPort: 0,
+    boundIfindex: 0,
+    reuseAddress: false,
+    reusePort: false,
     ...more,
   });
   const table = () => new PortTable(new Prng(1), new Sysctls());
@@ -184,7 +194,12 @@ describe("numbers of Linux", () => {
     const host = new TestHost();
     const tcb = host.tcp.create(new CountedUpcalls());
     const reno = new Reno();
-    for (const [cwnd, half] of [[10, 5], [7, 3], [3, 2], [1, 2]]) {
+    for (const [cwnd, half] of [
+      [10, 5],
+      [7, 3],
+      [3, 2],
+      [1, 2],
+    ]) {
       tcb.cwndSegments = cwnd;
       expect(reno.ssthresh(tcb)).toBe(half);
     }

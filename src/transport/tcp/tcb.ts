@@ -10,9 +10,9 @@
  *   ───────────────┬─────────────────────────────┬──────────────────────────────────►  receive sequence space
  *                rcvNxt                     rcvWup + rcvWnd
  *
- * Beside each 32-bit sequence number stands its stream offset, a plain number from 0 at the first byte after the SYN that
- * never wraps: offset −1 is the SYN, the FIN takes one offset behind the last byte. Offsets name bytes everywhere inside;
- * sequence numbers exist on the wire, in the tests of RFC 9293, and in the row below.
+ * Beside each 32-bit sequence number stands its stream offset, a plain number from 0 at the first byte after the SYN
+ * that never wraps: offset −1 is the SYN, the FIN takes one offset behind the last byte. Offsets name bytes everywhere
+ * inside; sequence numbers exist on the wire, in the tests of RFC 9293, and in the row below.
  *
  * The fields header prediction reads are a row of an Int32Array (law 3); the accessors here are the only way to them.
  */
@@ -23,18 +23,20 @@ import type { Timer } from "../../base/timers.ts";
 import { Held } from "../../base/tracepoints.ts";
 import type { OutputOptions, Route } from "../../network/port.ts";
 import type { SkBuffPool } from "../../skb/skb.ts";
-import { NO_UPCALLS, TcpState, type SocketUpcalls } from "../port.ts";
+import { NO_UPCALLS, type SocketUpcalls, TcpState } from "../port.ts";
 import type { CongestionControl } from "./congestion/congestion-control.ts";
 import { INFINITE_SSTHRESH_SEGMENTS, INITIAL_CWND_SEGMENTS, MSS_DEFAULT_BYTES, RTO_INITIAL_NS } from "./constants.ts";
 import type { Listener } from "./listener-queues.ts";
-import { ReceiveQueue } from "./receive-queue.ts";
 import { Reassembly } from "./reassembly.ts";
+import { ReceiveQueue } from "./receive-queue.ts";
 import { RetransmitQueue } from "./retransmit-queue.ts";
 import { SendQueue } from "./send-queue.ts";
 
 /** Words of a header-prediction row. */
 export const RowWord = {
-  /** Third word of the TCP header (offset, flags, window) that the next segment will carry if nothing happens; 0 = off. */
+  /**
+   * Third word of the TCP header (offset, flags, window) that the next segment will carry if nothing happens; 0 = off.
+   */
   predFlags: 0,
   rcvNxt: 1,
   sndUna: 2,
@@ -118,8 +120,17 @@ export class RequestSock {
   lastOutOfWindowAckNs: Ns = Number.NEGATIVE_INFINITY;
   timer: Timer | null = null;
 
-  constructor(listener: Tcb, connId: number, local: Address, localPort: number, remote: Address, remotePort: number,
-    route: Route, ifindex: number, nowNs: Ns) {
+  constructor(
+    listener: Tcb,
+    connId: number,
+    local: Address,
+    localPort: number,
+    remote: Address,
+    remotePort: number,
+    route: Route,
+    ifindex: number,
+    nowNs: Ns,
+  ) {
     this.listener = listener;
     this.connId = connId;
     this.localAddress = local;
@@ -405,8 +416,14 @@ export class Tcb {
   readonly words: Int32Array;
   readonly at: number;
 
-  constructor(connId: number, pool: SkBuffPool, row: RowPlace, any: Address, congestion: CongestionControl,
-    options: OutputOptions) {
+  constructor(
+    connId: number,
+    pool: SkBuffPool,
+    row: RowPlace,
+    any: Address,
+    congestion: CongestionControl,
+    options: OutputOptions,
+  ) {
     this.connId = connId;
     this.localAddress = any;
     this.remoteAddress = any;
@@ -434,7 +451,10 @@ export class Tcb {
     return this.words[this.at + RowWord.sndNxt] >>> 0;
   }
 
-  /** Left edge of the window advertised last: everything below it is acknowledged (Linux rcv_wup, RFC 7323 Last.ACK.sent). */
+  /**
+   * Left edge of the window advertised last: everything below it is acknowledged (Linux rcv_wup, RFC 7323
+   * Last.ACK.sent).
+   */
   get rcvWup(): number {
     return this.words[this.at + RowWord.rcvWup] >>> 0;
   }

@@ -8,28 +8,28 @@
  *   const wire = new TestWire(a, b, { delayNs, lossRate, … }, seed);  // two Tcps talk
  *   wire.runFor(10 * SECOND);
  */
-import { Address, parseAddress } from "../../base/address.ts";
+import { type Address, parseAddress } from "../../base/address.ts";
 import { assert } from "../../base/assert.ts";
 import { Mib, MibId, type MibName } from "../../base/mib.ts";
 import { Prng } from "../../base/prng.ts";
 import { Sysctls } from "../../base/sysctl.ts";
-import { MILLISECOND, ManualClock, NEVER, type Ns } from "../../base/time.ts";
+import { ManualClock, MILLISECOND, NEVER, type Ns } from "../../base/time.ts";
 import { Timers } from "../../base/timers.ts";
 import { NO_TRACE, type Tracepoints } from "../../base/tracepoints.ts";
 import type { IpLayer, OutputOptions, Route, TransportProtocol } from "../../network/port.ts";
-import { Arena } from "../../skb/arena.ts";
+import { Arena, type ArenaLimits } from "../../skb/arena.ts";
 import { DropCounters } from "../../skb/drop.ts";
 import type { HostEnv } from "../../skb/host-env.ts";
-import { SkBuffPool, type SkBuff } from "../../skb/skb.ts";
+import { type SkBuff, SkBuffPool } from "../../skb/skb.ts";
 import * as ipv4 from "../../wire/ipv4.ts";
 import * as wire from "../../wire/tcp.ts";
 import type { SocketUpcalls } from "../port.ts";
-import { Tcp, type Tcb } from "./tcp.ts";
+import { type Tcb, Tcp } from "./tcp.ts";
 
 const PROTOCOL_TCP = 6;
 
-/** A bounded arena: small enough that a leak shows, large enough for a few MB in flight. */
-const TEST_ARENA = { smallSlots: 4096, frameSlots: 8192, pageSlots: 128 };
+/** 6 MB: made for every test, so no larger than most of them need. */
+const TEST_ARENA: ArenaLimits = { smallSlots: 1024, frameSlots: 2048, pageSlots: 24 };
 
 /** The mutable parts of a test's route. */
 export interface TestRoute extends Route {
@@ -93,6 +93,8 @@ export interface TestHostOptions {
   readonly seed?: number;
   readonly sysctl?: Partial<Sysctls>;
   readonly trace?: Tracepoints;
+  /** Packet memory; the default is 6 MB. */
+  readonly arena?: ArenaLimits;
 }
 
 /** One host with a Tcp, a hand-driven clock and a small arena. */
@@ -107,7 +109,7 @@ export class TestHost {
   constructor(options: TestHostOptions = {}) {
     this.clock = options.clock ?? new ManualClock(1_000_000_000);
     this.address = parseAddress(options.address ?? "10.0.0.1") as Address;
-    const pool = new SkBuffPool(new Arena(TEST_ARENA));
+    const pool = new SkBuffPool(new Arena(options.arena ?? TEST_ARENA));
     const trace = options.trace ?? NO_TRACE;
     const sysctl = Object.assign(new Sysctls(), options.sysctl);
     let frames = 0;
@@ -116,8 +118,16 @@ export class TestHost {
     const prng = new Prng(options.seed ?? 1);
     prng.fill(secret);
     this.env = {
-      name: "test", clock: this.clock, timers: new Timers(), prng, pool, trace, mib: this.mib, sysctl,
-      drops: new DropCounters(pool, trace), secret,
+      name: "test",
+      clock: this.clock,
+      timers: new Timers(),
+      prng,
+      pool,
+      trace,
+      mib: this.mib,
+      sysctl,
+      drops: new DropCounters(pool, trace),
+      secret,
       nextFrameId: () => ++frames,
       nextConnId: () => ++conns,
     } as HostEnv;
@@ -131,8 +141,19 @@ export class TestHost {
     const skb = pool.alloc(ipv4.HEADER_LEN + segment.length, 0);
     assert(skb !== null, "test host: out of packet memory");
     const at = skb.put(ipv4.HEADER_LEN + segment.length);
-    ipv4.writeHeader(skb.bytes, skb.view, at, ipv4.HEADER_LEN + segment.length, 0, ipv4.FLAG_DF, 64, PROTOCOL_TCP, from.v4,
-      this.address.v4, 0);
+    ipv4.writeHeader(
+      skb.bytes,
+      skb.view,
+      at,
+      ipv4.HEADER_LEN + segment.length,
+      0,
+      ipv4.FLAG_DF,
+      64,
+      PROTOCOL_TCP,
+      from.v4,
+      this.address.v4,
+      0,
+    );
     skb.bytes.set(segment, at + ipv4.HEADER_LEN);
     skb.net = at;
     skb.pull(ipv4.HEADER_LEN);
@@ -272,7 +293,12 @@ export interface SentSegmentView {
 }
 
 const LETTERS: Readonly<Record<string, number>> = {
-  F: wire.Flag.fin, S: wire.Flag.syn, R: wire.Flag.rst, P: wire.Flag.psh, ".": wire.Flag.ack, U: wire.Flag.urg,
+  F: wire.Flag.fin,
+  S: wire.Flag.syn,
+  R: wire.Flag.rst,
+  P: wire.Flag.psh,
+  ".": wire.Flag.ack,
+  U: wire.Flag.urg,
 };
 
 function optionsOf(t: SegmentTemplate): wire.TcpOption[] {
@@ -306,7 +332,10 @@ export class TestPeer {
     this.host = host;
     this.address = parseAddress(address) as Address;
     host.ip.onSegment = (bytes) => {
-      assert(wire.hasGoodChecksumV4(bytes, 0, bytes.length, host.address.v4, this.address.v4), "sent with a bad checksum");
+      assert(
+        wire.hasGoodChecksumV4(bytes, 0, bytes.length, host.address.v4, this.address.v4),
+        "sent with a bad checksum",
+      );
       this.sent.push(viewSegment(bytes, host.clock.nowNs));
     };
   }
@@ -314,8 +343,17 @@ export class TestPeer {
   send(t: SegmentTemplate): void {
     const flags = [...t.flags].reduce((bits, letter) => bits | (LETTERS[letter] ?? 0), 0);
     const bytes = wire.emit({
-      srcPort: t.srcPort ?? this.port, dstPort: t.dstPort ?? this.hostPort, seq: (t.seq ?? 0) >>> 0, ack: (t.ack ?? 0) >>> 0,
-      reserved: 0, flags, window: t.window ?? 65535, checksum: 0, urgent: 0, options: optionsOf(t), payload: ascii(t.data ?? ""),
+      srcPort: t.srcPort ?? this.port,
+      dstPort: t.dstPort ?? this.hostPort,
+      seq: (t.seq ?? 0) >>> 0,
+      ack: (t.ack ?? 0) >>> 0,
+      reserved: 0,
+      flags,
+      window: t.window ?? 65535,
+      checksum: 0,
+      urgent: 0,
+      options: optionsOf(t),
+      payload: ascii(t.data ?? ""),
     });
     const view = new DataView(bytes.buffer);
     wire.fillChecksumV4(bytes, view, 0, bytes.length, this.address.v4, this.host.address.v4);
@@ -328,7 +366,10 @@ export class TestPeer {
     assert(got !== undefined, `expected ${JSON.stringify(fields)}, but nothing was sent`);
     for (const [key, value] of Object.entries(fields)) {
       const actual = JSON.stringify(got[key as keyof SentSegmentView]);
-      assert(actual === JSON.stringify(value), `${key}: expected ${JSON.stringify(value)}, sent ${JSON.stringify(got)}`);
+      assert(
+        actual === JSON.stringify(value),
+        `${key}: expected ${JSON.stringify(value)}, sent ${JSON.stringify(got)}`,
+      );
     }
     return got;
   }
@@ -339,8 +380,8 @@ export class TestPeer {
   }
 
   /**
-   * Opens a connection to a listener of the host: SYN, SYN-ACK, ACK, accept. Sequence numbers of the templates that follow:
-   * ours start at `isn + 1`, the host's at `iss + 1`.
+   * Opens a connection to a listener of the host: SYN, SYN-ACK, ACK, accept. Sequence numbers of the templates that
+   * follow: ours start at `isn + 1`, the host's at `iss + 1`.
    */
   open(listener: Tcb, syn: Partial<SegmentTemplate> = {}, isn = 1000): Opened {
     this.send({ flags: "S", seq: isn, mss: 1460, ...syn });
@@ -361,9 +402,19 @@ function viewSegment(bytes: Uint8Array, atNs: Ns): SentSegmentView {
     r.options.find((o) => o.kind === kind) as Extract<wire.TcpOption, { kind: K }> | undefined;
   const ts = find("timestamps");
   return {
-    atNs, srcPort: r.srcPort, dstPort: r.dstPort, flags: wire.flagLetters(r.flags), seq: r.seq, ack: r.ack, window: r.window,
-    len: r.payload.length, mss: find("mss")?.mss ?? 0, windowScale: find("windowScale")?.shift ?? -1,
-    sack: find("sackPermitted") !== undefined, ts: ts ? [ts.tsVal, ts.tsEcr] : null, blocks: find("sack")?.blocks ?? [],
+    atNs,
+    srcPort: r.srcPort,
+    dstPort: r.dstPort,
+    flags: wire.flagLetters(r.flags),
+    seq: r.seq,
+    ack: r.ack,
+    window: r.window,
+    len: r.payload.length,
+    mss: find("mss")?.mss ?? 0,
+    windowScale: find("windowScale")?.shift ?? -1,
+    sack: find("sackPermitted") !== undefined,
+    ts: ts ? [ts.tsVal, ts.tsEcr] : null,
+    blocks: find("sack")?.blocks ?? [],
     optionKinds: r.options.map((o) => o.kind),
     // Made only when a test looks at it.
     get data() {
@@ -471,7 +522,8 @@ export class TestWire {
   private carry(bytes: Uint8Array, from: TestHost, to: TestHost): void {
     const { options, prng } = this;
     const view = viewSegment(bytes, this.clock.nowNs);
-    const lost = prng.chance(options.lossRate ?? 0) || (options.drop?.(view, this.log.length, from === this.a) ?? false);
+    const lost =
+      prng.chance(options.lossRate ?? 0) || (options.drop?.(view, this.log.length, from === this.a) ?? false);
     this.log.push({ fromA: from === this.a, segment: view, dropped: lost });
     if (lost) return;
     const copies = prng.chance(options.duplicateRate ?? 0) ? 2 : 1;

@@ -1,15 +1,15 @@
 /**
  * Tcp: what sockets call (Linux struct proto tcp_prot). Every call is synchronous; a failing one returns -errno.
  *
- * The verbs live in their own files: `handshake`, `listener`, `input`, `fast-path`, `output`, `ack`, `recovery`, `close`,
- * `time-wait`, `timers`. This one wires them and checks what a caller may do in which state.
+ * The verbs live in their own files: `handshake`, `listener`, `input`, `fast-path`, `output`, `ack`, `recovery`,
+ * `close`, `time-wait`, `timers`. This one wires them and checks what a caller may do in which state.
  */
 import type { Address } from "../../base/address.ts";
 import { Errno } from "../../base/errno.ts";
 import { Held, Point } from "../../base/tracepoints.ts";
-import { IpProtocol, type IpLayer } from "../../network/port.ts";
+import { type IpLayer, IpProtocol } from "../../network/port.ts";
 import type { HostEnv } from "../../skb/host-env.ts";
-import { TcpState, type BindOptions, type ReceivedRun, type SocketRow, type SocketUpcalls } from "../port.ts";
+import { type BindOptions, type ReceivedRun, type SocketRow, type SocketUpcalls, TcpState } from "../port.ts";
 import { onBytesRead, onDelackTimeout } from "./ack.ts";
 import { isWriteable } from "./ack-input.ts";
 import { abort, close, shutdown } from "./close.ts";
@@ -17,10 +17,10 @@ import { TcpContext } from "./context.ts";
 import { destroy } from "./done.ts";
 import { connect } from "./handshake.ts";
 import { onIcmpError } from "./icmp-errors.ts";
-import { socketRows, tcpInfo, type TcpInfo } from "./info.ts";
+import { socketRows, type TcpInfo, tcpInfo } from "./info.ts";
 import { receive, receiveForTcb } from "./input.ts";
-import { Listener } from "./listener-queues.ts";
 import { onSynAckTimeout } from "./listener.ts";
+import { Listener } from "./listener-queues.ts";
 import { getOption, setOption } from "./options.ts";
 import { pushPending } from "./output.ts";
 import { copyBytes } from "./pages.ts";
@@ -71,7 +71,10 @@ export class Tcp {
     tcb.upcalls = upcalls;
   }
 
-  /** bind(2): 0, -EINVAL (bound already, or not in CLOSE), -EADDRINUSE, -EADDRNOTAVAIL. Port 0: chosen at connect or listen. */
+  /**
+   * bind(2): 0, -EINVAL (bound already, or not in CLOSE), -EADDRINUSE, -EADDRNOTAVAIL. Port 0: chosen at connect or
+   * listen.
+   */
   bind(tcb: Tcb, address: Address, port: number, options: BindOptions): number {
     const tcp = this.context;
     if (tcb.state !== TcpState.close || tcb.portBound || tcb.addressBound) return -Errno.EINVAL;
@@ -118,7 +121,10 @@ export class Tcp {
     return 0;
   }
 
-  /** connect(2): -EINPROGRESS, or why not. `stateChanged()` follows when it succeeded or failed; `takeError()` says which. */
+  /**
+   * connect(2): -EINPROGRESS, or why not. `stateChanged()` follows when it succeeded or failed; `takeError()` says
+   * which.
+   */
   connect(tcb: Tcb, address: Address, port: number): number {
     return connect(this.context, tcb, address, port);
   }
@@ -165,8 +171,9 @@ export class Tcp {
   // ── bytes out ─────────────────────────────────────────────────────────────────────────────────────────────────
 
   /**
-   * send(2): copies up to `len` bytes into the send queue (*borrows* `bytes`) and sends what may leave. The number copied;
-   * -EAGAIN when there is no room, -EPIPE after a FIN, -ENOTCONN, the pending error, -ENOBUFS when memory is out.
+   * send(2): copies up to `len` bytes into the send queue (*borrows* `bytes`) and sends what may leave. The number
+   * copied; -EAGAIN when there is no room, -EPIPE after a FIN, -ENOTCONN, the pending error, -ENOBUFS when memory is
+   * out.
    */
   send(tcb: Tcb, bytes: Uint8Array, at: number, len: number, flags: number): number {
     const tcp = this.context;

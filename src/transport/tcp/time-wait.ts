@@ -1,5 +1,6 @@
 /**
- * TIME_WAIT (RFC 9293 §3.10.7.4; Linux tcp_minisocks.c): 60 s in a mini-socket, and FIN_WAIT2 of orphans in the same form.
+ * TIME_WAIT (RFC 9293 §3.10.7.4; Linux tcp_minisocks.c): 60 s in a mini-socket, and FIN_WAIT2 of orphans in the same
+ * form.
  *
  * All deadlines lie in one sorted list with one timer: nearly every entry waits the same 60 s, so that insertion at the
  * end is the rule.
@@ -7,7 +8,7 @@
 import { DropReason } from "../../base/drop-reasons.ts";
 import { MibId } from "../../base/mib.ts";
 import { seqGt, seqLt } from "../../base/seq.ts";
-import { SECOND, type Ns } from "../../base/time.ts";
+import { type Ns, SECOND } from "../../base/time.ts";
 import { Timer } from "../../base/timers.ts";
 import { Ending } from "../../base/tracepoints.ts";
 import type { SkBuff } from "../../skb/skb.ts";
@@ -20,7 +21,7 @@ import { done } from "./done.ts";
 import { sendResetReply } from "./reset.ts";
 import { bareSegment, sendBare } from "./segment.ts";
 import type { Segment } from "./segment-info.ts";
-import { TimeWaitSock, type Tcb } from "./tcb.ts";
+import { type Tcb, TimeWaitSock } from "./tcb.ts";
 
 const { Flag } = wire;
 
@@ -129,7 +130,8 @@ export function receiveInTimeWait(tcp: TcpContext, tw: TimeWaitSock, skb: SkBuff
   }
   const newerTimestamp = segment.options.hasTimestamps && ((tw.tsRecent - segment.options.tsVal) | 0) < 0;
   const isNew = seqGt(seq, tw.rcvNxt) || (newerTimestamp && tw.timestampsOk);
-  if ((segment.flags & (Flag.syn | Flag.rst | Flag.ack)) === Flag.syn && !paws && isNew) return TimeWaitVerdict.newConnection;
+  if ((segment.flags & (Flag.syn | Flag.rst | Flag.ack)) === Flag.syn && !paws && isNew)
+    return TimeWaitVerdict.newConnection;
   if (paws) tcp.count(MibId.TcpExtPAWSEstab);
   if (!segment.has(Flag.rst)) {
     if (paws || segment.has(Flag.ack)) tcp.timeWaits.reschedule(tw, TIME_WAIT_NS);
@@ -155,7 +157,7 @@ function receiveInFinWait2(tcp: TcpContext, tw: TimeWaitSock, skb: SkBuff, segme
     resetAndKill(tcp, tw, skb, segment);
   } else if (!segment.has(Flag.ack) || !seqGt(end, tw.rcvNxt) || seq === end) {
     // A duplicate of something old, or a bare ACK.
-  } else if (!segment.has(Flag.fin) || end !== ((tw.rcvNxt + 1) >>> 0)) {
+  } else if (!segment.has(Flag.fin) || end !== (tw.rcvNxt + 1) >>> 0) {
     // New data after close: nobody will ever read it (row 24).
     resetAndKill(tcp, tw, skb, segment);
   } else {
@@ -207,7 +209,17 @@ function sendTimeWaitAck(tcp: TcpContext, tw: TimeWaitSock): void {
   const skb = bareSegment(tcp, headerLen);
   if (skb === null) return;
   const window = Math.min(0xffff, tw.rcvWnd >>> tw.rcvWindowScale);
-  wire.writeHeader(skb.view, skb.transport, tw.localPort, tw.remotePort, tw.sndNxt, tw.rcvNxt, headerLen, Flag.ack, window);
+  wire.writeHeader(
+    skb.view,
+    skb.transport,
+    tw.localPort,
+    tw.remotePort,
+    tw.sndNxt,
+    tw.rcvNxt,
+    headerLen,
+    Flag.ack,
+    window,
+  );
   if (tw.timestampsOk) {
     wire.writeNopNopTimestamps(skb.view, skb.transport + wire.HEADER_LEN, tcp.timestamp(tw.tsOffset), tw.tsRecent);
   }

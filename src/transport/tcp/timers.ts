@@ -3,7 +3,7 @@
  * tcp_timer.c). The delayed ACK is in `ack.ts`, the SYN-ACK in `listener.ts`.
  */
 import { MibId } from "../../base/mib.ts";
-import { SECOND, type Ns } from "../../base/time.ts";
+import { type Ns, SECOND } from "../../base/time.ts";
 import { Ending } from "../../base/tracepoints.ts";
 import { Flag } from "../../wire/tcp.ts";
 import { TcpState } from "../port.ts";
@@ -15,7 +15,7 @@ import { armXmitTimer, probeBackoffNs, retransmit, writeWakeup } from "./output.
 import { enterLoss } from "./recovery.ts";
 import { modelTimeoutNs } from "./rto.ts";
 import { sendActiveReset, sendProbe } from "./segment.ts";
-import { XmitTimer, type Tcb } from "./tcb.ts";
+import { type Tcb, XmitTimer } from "./tcb.ts";
 import { enterTimeWait } from "./time-wait.ts";
 
 /** tcp_orphan_retries = 0 stands for this many while the peer is alive. */
@@ -234,4 +234,3 @@ export function timerName(tcb: Tcb): string {
   if (tcb.xmitTimerKind === XmitTimer.probe) return "persist";
   return tcb.keepaliveTimer !== null && tcb.keepaliveTimer.armed ? "keepalive" : "off";
 }
-

@@ -7,8 +7,8 @@
 import { MibId } from "../../base/mib.ts";
 import type { Sysctls } from "../../base/sysctl.ts";
 import type { Ns } from "../../base/time.ts";
-import type { TcpContext } from "./context.ts";
 import { INITIAL_CWND_SEGMENTS, MAX_WINDOW_SCALE } from "./constants.ts";
+import type { TcpContext } from "./context.ts";
 import { RowWord, type Tcb } from "./tcb.ts";
 
 /** Linux tcp_win_from_space: the window that `space` bytes of buffer can promise. */
@@ -30,7 +30,9 @@ export function initialWindow(rcvbufBytes: number, windowClampUser: number, mssB
   return Math.min(mssBytes > 0 ? space - (space % mssBytes) : space, 65535);
 }
 
-/** Starts window, receiver slow start and right-sizing when a connection is established (Linux tcp_init_buffer_space). */
+/**
+ * Starts window, receiver slow start and right-sizing when a connection is established (Linux tcp_init_buffer_space).
+ */
 export function startReceiveWindow(tcb: Tcb, nowNs: Ns): void {
   const full = windowFromSpace(tcb.rcvbufBytes);
   tcb.windowClamp = tcb.windowClampUser > 0 ? Math.min(full, tcb.windowClampUser) : full;
@@ -70,7 +72,9 @@ export function selectWindow(tcb: Tcb): number {
   return window;
 }
 
-/** Chooses and commits the window of a segment that is being sent; returns the header field (Linux tcp_select_window). */
+/**
+ * Chooses and commits the window of a segment that is being sent; returns the header field (Linux tcp_select_window).
+ */
 export function advertise(tcp: TcpContext, tcb: Tcb): number {
   const oldWindow = tcb.rcvWnd;
   const current = tcb.receiveWindow();
