@@ -1,42 +1,47 @@
 /**
  * Bytes a connection was given to write and the kernel has not taken yet: a chain of pooled chunks, copied into once.
  *
- * Small answers use 4 KB chunks, bulk 64 KB ones; the pool keeps a bounded number of each.
+ * A chunk fits what is written or is the next size after the one before: a short answer touches 1 KB, bulk moves in
+ * 64 KB pieces. The pool keeps a bounded number of each size.
  */
 
-const SMALL_CHUNK = 4096;
-const LARGE_CHUNK = 65536;
-/** How many idle chunks of each size a process keeps: 1 MiB and 4 MiB. */
-const POOL_SMALL = 256;
-const POOL_LARGE = 64;
+/** Sizes of chunks, smallest first. */
+const CHUNK_BYTES = [1024, 8192, 65536] as const;
+/** How many idle chunks of each size a process keeps: 1, 2 and 4 MiB. */
+const POOL_CHUNKS = [1024, 256, 64] as const;
 
 /** One chunk; unsent bytes are [start, end). */
 export class Chunk {
   readonly bytes: Uint8Array;
+  /** Index of its size in CHUNK_BYTES. */
+  readonly size: number;
   start = 0;
   end = 0;
   next: Chunk | null = null;
 
   constructor(size: number) {
-    this.bytes = new Uint8Array(size);
+    this.size = size;
+    this.bytes = new Uint8Array(CHUNK_BYTES[size]);
   }
 }
 
 /** The chunks of one process. */
 export class ChunkPool {
-  private readonly small: Chunk[] = [];
-  private readonly large: Chunk[] = [];
+  private readonly idle: readonly Chunk[][] = CHUNK_BYTES.map(() => []);
 
-  take(isLarge: boolean): Chunk {
-    return (isLarge ? this.large.pop() : this.small.pop()) ?? new Chunk(isLarge ? LARGE_CHUNK : SMALL_CHUNK);
+  /** A chunk for `wanted` bytes (or the largest there is), larger than `after` unless that is the largest. */
+  take(wanted: number, after: Chunk | null): Chunk {
+    const last = CHUNK_BYTES.length - 1;
+    let size = after === null ? 0 : Math.min(after.size + 1, last);
+    while (size < last && wanted > CHUNK_BYTES[size]) size++;
+    return this.idle[size].pop() ?? new Chunk(size);
   }
 
   release(chunk: Chunk): void {
+    const idle = this.idle[chunk.size];
     chunk.start = chunk.end = 0;
     chunk.next = null;
-    const isLarge = chunk.bytes.length === LARGE_CHUNK;
-    const list = isLarge ? this.large : this.small;
-    if (list.length < (isLarge ? POOL_LARGE : POOL_SMALL)) list.push(chunk);
+    if (idle.length < POOL_CHUNKS[chunk.size]) idle.push(chunk);
   }
 }
 
@@ -114,7 +119,7 @@ export class WriteBuffer {
   private room(wanted: number): Chunk {
     const tail = this.tail;
     if (tail !== null && tail.end < tail.bytes.length) return tail;
-    const chunk = this.pool.take(tail !== null || wanted > SMALL_CHUNK);
+    const chunk = this.pool.take(wanted, tail);
     if (tail === null) this.head = chunk;
     else tail.next = chunk;
     this.tail = chunk;

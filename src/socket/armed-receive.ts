@@ -128,6 +128,8 @@ export class ArmedReceive implements Stallable {
   private finish(): boolean {
     const end = this.stream.endBehind(this.offeredBytes);
     if (end === -Errno.EAGAIN) return false;
+    // The reader meets the end now, as read(2) would.
+    if (end === 0) this.process.context.tcp.receive(this.stream.tcb, NOTHING, 0, 1, 0);
     if (this.parked) {
       this.parked = false;
       this.log(Call.ready, 0);

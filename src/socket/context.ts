@@ -33,6 +33,8 @@ export interface TcpConnection {
   readonly establishedNs: number;
   /** The pending errno (positive; sk_err), 0 if none. */
   readonly error: number;
+  /** The peer's FIN came: the stream has an end, which readers meet before any error (SOCK_DONE). */
+  readonly finReceived?: boolean;
   /** SO_ERROR: the same, once. */
   takeError(): number;
 }
@@ -87,7 +89,9 @@ export interface UdpEndpoint {
   readonly localPort: number;
   readonly remoteAddress: Address;
   readonly remotePort: number;
-  /** SO_ERROR: the pending errno (positive), once; 0 if none. */
+  /** The pending errno (positive; sk_err), 0 if none. */
+  readonly error?: number;
+  /** SO_ERROR: the same, once. */
   takeError?(): number;
 }
 
@@ -114,6 +118,7 @@ export interface UdpTransport {
     at: number,
     len: number,
     from: { address: Address; port: number },
+    leave?: boolean,
   ): number;
   /** The oldest datagram, left in the queue; false if there is none. */
   peek(socket: UdpEndpoint, out: DatagramRun): boolean;

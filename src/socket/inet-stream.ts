@@ -112,7 +112,9 @@ export class InetStream extends Socket implements SocketUpcalls {
   /** Takes `child` out of the accept queue and makes it a socket; null if it is gone. */
   accept(child: TcpConnection, flags: number): InetStream | null {
     if (!this.context.tcp.acceptTake(this.tcb, child)) return null;
-    return new InetStream(this.context, this.domain, flags, child);
+    const accepted = new InetStream(this.context, this.domain, flags, child);
+    accepted.options.inherit(this.options);
+    return accepted;
   }
 
   /**
@@ -252,7 +254,9 @@ export class InetStream extends Socket implements SocketUpcalls {
   /** setsockopt(2): ENOPROTOOPT, EINVAL. */
   override setOption(level: number, name: number, value: number, value2: number): number {
     const kept = this.options.set(level, name, value);
-    if (kept !== SocketOptions.UNKNOWN) return kept;
+    const forTransport = name === k.SO_REUSEADDR || name === k.SO_REUSEPORT;
+    if (kept !== SocketOptions.UNKNOWN && !(kept === 0 && level === k.SOL_SOCKET && forTransport)) return kept;
+    // A port that is bound already is shared from now on, too.
     return this.context.tcp.setOption(this.tcb, level, name, value, value2);
   }
 
@@ -292,6 +296,7 @@ export class InetStream extends Socket implements SocketUpcalls {
   }
 
   private endOfClosed(): number {
+    if (this.tcb.finReceived === true) return 0;
     const errno = this.tcb.takeError();
     if (errno !== 0) return -errno;
     return this.wasConnected ? 0 : -Errno.ENOTCONN;

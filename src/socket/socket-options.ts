@@ -62,12 +62,27 @@ export class SocketOptions implements BindOptions {
         return this.reusePort ? 1 : 0;
       case k.SO_BROADCAST:
         return this.broadcast ? 1 : 0;
+      // Known, and never set.
+      case k.SO_DEBUG:
+      case k.SO_DONTROUTE:
+        return 0;
+      case k.SO_SNDLOWAT:
+        return 1;
       case k.SO_BINDTOIFINDEX:
       case k.SO_BINDTODEVICE:
         return this.ifindex;
       default:
         return SocketOptions.UNKNOWN;
     }
+  }
+
+  /** An accepted connection has its listener's options. */
+  inherit(parent: SocketOptions): void {
+    this.reuseAddress = parent.reuseAddress;
+    this.reusePort = parent.reusePort;
+    this.ifindex = parent.ifindex;
+    this.broadcast = parent.broadcast;
+    this.v6Only = parent.v6Only;
   }
 
   bindOptions(): BindOptions {

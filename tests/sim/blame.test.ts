@@ -12,7 +12,7 @@ import { renderWaterfall } from "../../src/journey/render.ts";
 import { judge, play, type Scenario, scenarioOf } from "../../src/sim/scenario.ts";
 import { breaches } from "../support/journey-contract.ts";
 import { replayCommand, seedCount, seedToReplay } from "../support/seeds.ts";
-import { newArena, SERVER_PORT, SimBench, World } from "../support/sim-bench.ts";
+import { ArenaShelf, SERVER_PORT, SimBench, World } from "../support/sim-bench.ts";
 import { knownLostTruth, truthOf } from "../support/truth.ts";
 import { describe as describeFrames, WireWitness } from "../support/wire-witness.ts";
 
@@ -35,11 +35,11 @@ interface Run {
 }
 
 /** Packet memory for all runs, one after the other. */
-const arena = newArena();
+const shelf = new ArenaShelf();
 
 async function runSeed(seed: number, isShown = false): Promise<Run> {
   const scenario = scenarioOf(seed);
-  const world = await World.open({ seed, delayNs: scenario.delayNs, conservation: true, arena });
+  const world = await World.open({ seed, delayNs: scenario.delayNs, conservation: true, shelf });
   try {
     const witness = new WireWitness(world.link("server-link"), SERVER_PORT);
     const bench = new SimBench(world);

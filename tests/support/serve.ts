@@ -170,8 +170,13 @@ export class Served {
   }
 }
 
-/** Starts `sojourn serve` on free ports with `args`; resolves once the control API answers. */
-export async function serve(...args: string[]): Promise<Served> {
+/** Starts `sojourn serve` on free ports with `args`, without a first screen; resolves once the control API answers. */
+export function serve(...args: string[]): Promise<Served> {
+  return serveAloud("--quiet", ...args);
+}
+
+/** The same with the first screen, and the request it shows. */
+export async function serveAloud(...args: string[]): Promise<Served> {
   const directory = mkdtempSync(join(tmpdir(), "sojourn-serve-"));
   const env: NodeJS.ProcessEnv = { PATH: process.env["PATH"], HOME: process.env["HOME"], XDG_RUNTIME_DIR: directory };
   const child = spawn(process.execPath, [MAIN, "serve", "--port", "0", "--control-port", "0", ...args], {

@@ -47,13 +47,25 @@ export interface WorldOptions {
   readonly arp?: boolean;
   /** Balance the books after every step. */
   readonly conservation?: boolean;
-  /** Packet memory of an earlier world, all given back: many runs need not clear many megabytes. */
-  readonly arena?: Arena;
+  /** Where its packet memory comes from; by default it is its own. */
+  readonly shelf?: ArenaShelf;
 }
 
-/** Packet memory for one world after another. */
-export function newArena(): Arena {
-  return new Arena(ARENA_LIMITS);
+/** Packet memory for one world after another: many runs need not clear many megabytes each. */
+export class ArenaShelf {
+  private kept: Arena | null = null;
+
+  /** Clean packet memory. */
+  take(): Arena {
+    const arena = this.kept ?? new Arena(ARENA_LIMITS);
+    this.kept = null;
+    return arena;
+  }
+
+  /** Keeps it for the next world, unless a run that failed has left something in it. */
+  giveBack(arena: Arena): void {
+    if (arena.outstanding === 0) this.kept = arena;
+  }
 }
 
 /** Client, router and server, with a site that listens. */
@@ -67,13 +79,15 @@ export class World {
   readonly user: Runtime;
   site!: Server;
   private leaks!: LeakChecker;
+  private readonly shelf: ArenaShelf;
 
   private constructor(options: WorldOptions) {
     const { seed } = options;
+    this.shelf = options.shelf ?? new ArenaShelf();
     let recorder: Recorder | null = null;
     this.topology = new Topology(defaultTopology({ ...options.link, delayNs: options.delayNs / 2 }), {
       seed,
-      arena: options.arena ?? newArena(),
+      arena: this.shelf.take(),
       clockOf: () => new VirtualClock(),
       traceOf: (host, clock) => {
         if (host !== "server") return undefined;
@@ -151,6 +165,7 @@ export class World {
 
   close(): void {
     this.topology.close();
+    this.shelf.giveBack(this.topology.arena);
   }
 
   /** The cable at the server or the one at the client. */

@@ -170,3 +170,51 @@ export function describe(segments: readonly SeenSegment[], originNs: Ns = 0): st
     })
     .join("\n");
 }
+
+/** The two streams of one connection by offset, 0 at the first byte after the SYN. */
+export class StreamTimes {
+  /** Arrival of the first SYN; −1 if none was seen. */
+  readonly synNs: Ns;
+  /** False if the port served more than one connection: then nothing can be said. */
+  readonly isSingle: boolean;
+  private readonly segments: readonly SeenSegment[];
+  private readonly clientIsn: number;
+  private readonly serverIsn: number;
+
+  constructor(segments: readonly SeenSegment[]) {
+    this.segments = segments;
+    const syns = segments.filter((s) => s.inward && (s.flags & tcp.Flag.syn) !== 0);
+    const synAck = segments.find((s) => !s.inward && (s.flags & tcp.Flag.syn) !== 0);
+    this.synNs = syns[0]?.atNs ?? -1;
+    this.isSingle = new Set(syns.map((s) => s.seq)).size === 1 && synAck !== undefined;
+    this.clientIsn = syns[0]?.seq ?? 0;
+    this.serverIsn = synAck?.seq ?? 0;
+  }
+
+  /** First arrival of byte `offset` from the client; −1 if it never came. */
+  arrivedNs(offset: number): Ns {
+    return this.firstWith(true, this.clientIsn, offset);
+  }
+
+  /** First departure of byte `offset` from the server, even if that frame was lost. */
+  departedNs(offset: number): Ns {
+    return this.firstWith(false, this.serverIsn, offset);
+  }
+
+  /** First arrival of an acknowledgement of everything below `offset`. */
+  ackedNs(offset: number): Ns {
+    const found = this.segments.find(
+      (s) => s.inward && (s.flags & tcp.Flag.ack) !== 0 && seqDiff(s.ack, this.serverIsn + 1) >= offset,
+    );
+    return found?.atNs ?? -1;
+  }
+
+  private firstWith(inward: boolean, isn: number, offset: number): Ns {
+    for (const s of this.segments) {
+      if (s.inward !== inward || s.payloadBytes === 0) continue;
+      const lo = seqDiff(s.seq, isn + 1);
+      if (lo <= offset && offset < lo + s.payloadBytes) return s.atNs;
+    }
+    return -1;
+  }
+}

@@ -176,7 +176,7 @@ async function serve(flags: ServeFlags, terminal: Terminal): Promise<void> {
     // Also when the process ends in another way: a closed pipe, a second Ctrl-C, a bug.
     process.once("exit", forget);
     cleanups.unshift(forget, () => void process.removeListener("exit", forget));
-    await greet(flags, running, control, terminal);
+    await greet(flags, running, control, terminal, stop.first);
     await Promise.race([stop.first, running.ended]);
     if (!flags.quiet) terminal.out(await farewell(running));
   } finally {
@@ -189,6 +189,7 @@ async function greet(
   running: RunningServer,
   control: ControlServer,
   terminal: Terminal,
+  stopped: Promise<void>,
 ): Promise<void> {
   if (flags.quiet) {
     terminal.out(`site ${running.siteUrl} control ${control.url}/#token=${control.token}\n`);
@@ -198,12 +199,12 @@ async function greet(
   const notes = moved
     ? [`port ${DEFAULT_CONTROL_PORT} is taken: the control API moved to ${control.port}`, ...running.notes]
     : running.notes;
-  const journey = await firstJourney(running);
+  const journey = await firstJourney(running, stopped);
   terminal.out(firstScreen({ running, control, notes, journey }, terminal));
 }
 
-/** Sends one request and waits, not long, for its journey. */
-async function firstJourney(running: RunningServer): Promise<Journey | undefined> {
+/** Sends one request and waits, not long, for its journey. None: the screen says so, and the site is up all the same. */
+async function firstJourney(running: RunningServer, stopped: Promise<void>): Promise<Journey | undefined> {
   let unsubscribe = () => {};
   let timer: NodeJS.Timeout | undefined;
   const finished = new Promise<Journey | undefined>((resolve) => {
@@ -211,11 +212,11 @@ async function firstJourney(running: RunningServer): Promise<Journey | undefined
     timer = setTimeout(() => resolve(undefined), FIRST_JOURNEY_MS);
   });
   try {
-    await running.firstRequest();
-    return await finished;
-  } catch {
-    // The screen says that there is no journey yet; the site itself is up.
-    return undefined;
+    const failed = running.firstRequest().then(
+      () => finished,
+      () => undefined,
+    );
+    return await Promise.race([finished, failed, stopped.then(() => undefined)]);
   } finally {
     clearTimeout(timer);
     unsubscribe();

@@ -205,7 +205,8 @@ function processPoint(join: Join, connection: ConnectionFacts, atNs: Ns, point: 
 function onParsed(_join: Join, connection: ConnectionFacts, offset: number, atNs: Ns): void {
   const { latest, receive } = connection;
   const active = latest !== null && (latest.self.doneNs === NEVER || latest.bodyHi > offset) && !latest.finished;
-  const hungry = !active && !connection.parsedRequest;
+  // Past the frontier it has a whole head, whose request is named next.
+  const hungry = !active && !connection.parsedRequest && offset <= receive.frontier;
   const step = receive.advance(hungry ? Math.max(offset, receive.readHi) : offset, atNs);
   receive.parseEnd();
   if (step === null) return;

@@ -50,7 +50,7 @@ export function processAck(tcp: TcpContext, tcb: Tcb, segment: Segment, slow: bo
     windowChanged = true;
     tcp.count(MibId.TcpExtTCPHPAcks);
   } else {
-    if (segment.payloadLen === 0) tcp.count(MibId.TcpExtTCPPureAcks);
+    if (segment.seq === segment.end) tcp.count(MibId.TcpExtTCPPureAcks);
     windowChanged = updateWindow(tcp, tcb, segment, ackOffset);
     if (tcb.sackOk && segment.options.sackCount > 0) outcome.sacked = markSacked(tcp, tcb, segment.options);
   }
@@ -125,7 +125,7 @@ function onAckOfNothing(tcp: TcpContext, tcb: Tcb): void {
 
 /** RFC 9293 SND.WND update; true if the window changed (Linux tcp_ack_update_window). */
 function updateWindow(tcp: TcpContext, tcb: Tcb, segment: Segment, ackOffset: number): boolean {
-  const scaled = (segment.flags & Flag.syn) !== 0 ? segment.window : segment.window * 2 ** tcb.sndWindowScale;
+  const scaled = (segment.flags & Flag.syn) !== 0 ? segment.window : segment.window << tcb.sndWindowScale;
   const isNewer =
     ackOffset > tcb.sndUnaOffset ||
     seqGt(segment.seq, tcb.sndWl1) ||

@@ -77,6 +77,7 @@ export function shutdown(tcp: TcpContext, tcb: Tcb, how: number): number {
 /** close(2): the process is done with it; what must still happen on the wire happens to an orphan. */
 export function close(tcp: TcpContext, tcb: Tcb): void {
   const unread = tcb.receiveQueue.length > 0;
+  const wasConnecting = tcb.state === TcpState.synSent;
   tcb.shutdown = Shutdown.both;
   tcb.upcalls = NO_UPCALLS;
   if (tcb.state === TcpState.listen) {
@@ -95,6 +96,8 @@ export function close(tcp: TcpContext, tcb: Tcb): void {
       disconnect(tcp, tcb);
     } else if (startFin(tcp, tcb)) {
       sendFin(tcp, tcb);
+    } else if (wasConnecting) {
+      tcp.stampClosed(tcb, Ending.aborted);
     }
   }
   becomeOrphan(tcp, tcb);

@@ -164,10 +164,11 @@ export class TcpContext {
   setState(tcb: Tcb, state: TcpState): void {
     const old = tcb.state;
     const values = this.env.mib.values;
-    if (state === TcpState.established && old !== state) values[MibId.TcpCurrEstab]++;
-    if (state === TcpState.close && (old === TcpState.established || old === TcpState.closeWait))
-      values[MibId.TcpEstabResets]++;
-    if (old === TcpState.established && state !== old) values[MibId.TcpCurrEstab]--;
+    // CLOSE_WAIT counts as established (RFC 4022 tcpCurrEstab).
+    const wasOpen = old === TcpState.established || old === TcpState.closeWait;
+    const isOpen = state === TcpState.established || state === TcpState.closeWait;
+    if (isOpen !== wasOpen) values[MibId.TcpCurrEstab] += isOpen ? 1 : -1;
+    if (state === TcpState.close && wasOpen) values[MibId.TcpEstabResets]++;
     tcb.state = state;
   }
 
@@ -178,7 +179,8 @@ export class TcpContext {
 
   /** Stamps the end of a connection, once. */
   stampClosed(tcb: Tcb, ending: Ending): void {
-    if (tcb.closedStamped) return;
+    // A listener, or a socket that never met a peer, is no connection.
+    if (tcb.closedStamped || tcb.remotePort === 0) return;
     tcb.closedStamped = true;
     if (!this.traced(tcb.connId)) return;
     const acked = Math.min(Math.max(tcb.sndUnaOffset, 0), tcb.sendQueue.endOffset);

@@ -45,7 +45,13 @@ export function connect(tcp: TcpContext, tcb: Tcb, address: Address, port: numbe
   tcb.remotePort = port;
   const bound = choosePort(tcp, tcb);
   if (bound < 0) return bound;
-  if (!tcp.connections.add(tcb)) return -Errno.ENOBUFS;
+  if (!tcp.connections.add(tcb)) {
+    if (!tcb.portBound) {
+      tcp.ports.release(tcb);
+      tcb.localPort = 0;
+    }
+    return -Errno.ENOBUFS;
+  }
   tcb.hashed = true;
   tcb.shutdown = 0;
   tcp.count(MibId.TcpActiveOpens);
@@ -61,7 +67,10 @@ function choosePort(tcp: TcpContext, tcb: Tcb): number {
     return other !== null && !mayReuse(tcp, other);
   };
   if (tcb.localPort !== 0) {
-    if (isTaken(tcb.localPort)) return -Errno.EADDRNOTAVAIL;
+    // A port that bind() named does not wait for TIME_WAIT's second.
+    const old = tcp.connections.find(remote.w3, tcb.localAddress.w3, tcb.remotePort, tcb.localPort);
+    const isFree = old === null || (old instanceof TimeWaitSock && old.timestampsOk);
+    if (!isFree) return -Errno.EADDRNOTAVAIL;
   } else {
     const hash = tcp.tupleHash(tcb.localAddress, 0, remote, tcb.remotePort, PURPOSE_PORT);
     const port = tcp.ports.chooseForConnect(tcb, hash, isTaken);
@@ -69,7 +78,10 @@ function choosePort(tcp: TcpContext, tcb: Tcb): number {
     tcb.localPort = port;
   }
   const old = tcp.connections.find(remote.w3, tcb.localAddress.w3, tcb.remotePort, tcb.localPort);
-  if (old instanceof TimeWaitSock) tcp.timeWaits.kill(old);
+  if (old instanceof TimeWaitSock) {
+    tcp.count(MibId.TcpExtTWRecycled);
+    tcp.timeWaits.kill(old);
+  }
   return 0;
 }
 
@@ -99,7 +111,7 @@ function sendSyn(tcp: TcpContext, tcb: Tcb): void {
   tcb.rcvWnd = initialWindow(tcb.rcvbufBytes, tcb.windowClampUser, tcb.advMssBytes);
   tcb.windowClamp = windowFromSpace(tcb.rcvbufBytes);
   tcb.rcvSsthresh = tcb.rcvWnd;
-  tcb.rcvWindowScale = windowScaleToOffer(sysctl, tcb.windowClamp);
+  tcb.rcvWindowScale = windowScaleToOffer(sysctl, tcb, tcb.windowClamp);
   tcb.sndWnd = 0;
   tcb.maxWindow = 0;
   tcb.rtoNs = RTO_INITIAL_NS;
@@ -194,9 +206,10 @@ function onSynAck(tcp: TcpContext, tcb: Tcb, segment: Segment): void {
   tcb.xmitTimerKind = 0;
   tcb.synReceivedNs = tcp.nowNs;
   becomeEstablished(tcp, tcb, rttNs, resent);
-  enterQuickAck(tcb, MAX_QUICKACKS);
+  countSynDelivered(tcp, tcb);
   if (tcb.hasUnsent || tcb.pingpong) {
     // The request is about to carry the ACK.
+    enterQuickAck(tcb, MAX_QUICKACKS);
     tcb.ackPending |= AckPending.scheduled;
     sendDelayedAck(tcp, tcb);
   } else {
@@ -205,6 +218,12 @@ function onSynAck(tcp: TcpContext, tcb: Tcb, segment: Segment): void {
   pushPending(tcp, tcb);
   tcb.upcalls.stateChanged();
   tcb.upcalls.writable();
+}
+
+/** Our SYN is the first segment the peer has got (Linux tcp_ack; a SYN-ACK is not counted). */
+function countSynDelivered(tcp: TcpContext, tcb: Tcb): void {
+  tcb.deliveredSegments++;
+  tcp.count(MibId.TcpExtTCPDelivered);
 }
 
 /** Simultaneous open (RFC 9293 figure 8): both SYNs crossed; answer with SYN-ACK and wait for its ACK. */
@@ -218,6 +237,7 @@ function onCrossedSyn(tcp: TcpContext, tcb: Tcb, segment: Segment): void {
 
 /** The ACK of our SYN in SYN_RECEIVED after a simultaneous open. */
 export function completeSimultaneousOpen(tcp: TcpContext, tcb: Tcb): void {
+  countSynDelivered(tcp, tcb);
   becomeEstablished(tcp, tcb, tcb.srttNs > 0 ? tcb.srttNs : -1, false);
   tcb.upcalls.stateChanged();
   tcb.upcalls.writable();

@@ -122,7 +122,14 @@ function rowOf(tcp: TcpContext, tcb: Tcb): SocketRow {
       synQueue: listener.requests.size,
     };
   }
-  return { ...base, receiveQueue: tcb.receiveQueue.length, sendQueue: tcb.sendQueue.length, info: details(tcp, tcb) };
+  // As Linux counts, in sequence numbers: a SYN or FIN that nobody acknowledged or read is one (tcp_diag_get_info).
+  const unread = tcb.receiveQueue.length + (tcb.finReceived && !tcb.finRead ? 1 : 0);
+  const unacked = tcb.sendQueue.length + (tcb.sndUnaOffset < 0 ? 1 : 0) + (isFinUnacked(tcb) ? 1 : 0);
+  return { ...base, receiveQueue: unread, sendQueue: unacked, info: details(tcp, tcb) };
+}
+
+function isFinUnacked(tcb: Tcb): boolean {
+  return tcb.finQueued && tcb.sndUnaOffset <= tcb.sendQueue.endOffset;
 }
 
 function miniRow(sock: RequestSock | TimeWaitSock): SocketRow {

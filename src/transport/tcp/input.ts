@@ -6,6 +6,7 @@
  */
 import { assert } from "../../base/assert.ts";
 import { DropReason } from "../../base/drop-reasons.ts";
+import { Errno } from "../../base/errno.ts";
 import { MibId } from "../../base/mib.ts";
 import { seqAdd, seqGt, seqLeq, seqLt } from "../../base/seq.ts";
 import { Ending } from "../../base/tracepoints.ts";
@@ -174,7 +175,7 @@ function isPawsReject(tcp: TcpContext, tcb: Tcb, segment: Segment): boolean {
   const behind = (tcb.tsRecent - options.tsVal) | 0;
   if (behind <= 0 || tcp.nowNs - tcb.tsRecentNs >= PAWS_24_DAYS_NS) return false;
   const isPureAck = segment.has(Flag.ack) && segment.seq === segment.end && segment.seq === tcb.rcvNxt;
-  const changesWindow = segment.window * 2 ** tcb.sndWindowScale !== tcb.sndWnd;
+  const changesWindow = segment.window << tcb.sndWindowScale !== tcb.sndWnd;
   return !(isPureAck && segment.ack === tcb.sndUna && !changesWindow && behind <= tcb.rtoNs / 1e6);
 }
 
@@ -287,6 +288,8 @@ function abortForData(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment):
   tcp.count(MibId.TcpExtTCPAbortOnData);
   sendResetReply(tcp, skb, segment);
   tcp.stampClosed(tcb, Ending.resetSent);
+  // Whoever still holds the socket hears of it as of a reset (Linux tcp_reset).
+  if (!tcb.orphan) tcb.error = Errno.ECONNRESET;
   done(tcp, tcb);
   tcp.env.drops.drop(skb, DropReason.tcpAbortOnData);
 }

@@ -63,6 +63,7 @@ export const TcpOption = {
   notsentLowat: 25,
 } as const;
 
+const INT_MAX = 0x7fffffff;
 /** Linux SOCK_MIN_RCVBUF and SOCK_MIN_SNDBUF. */
 const MIN_RCVBUF_BYTES = 2304;
 const MIN_SNDBUF_BYTES = 4608;
@@ -110,7 +111,8 @@ function setSocketOption(tcp: TcpContext, tcb: Tcb, name: number, value: number,
         tcb.windowClamp = windowFromSpace(tcb.rcvbufBytes);
       return 0;
     case SocketOption.rcvLowat:
-      tcb.rcvLowat = value > 0 ? value : 1;
+      // No more than half of what the buffer may hold (tcp_set_rcvlowat).
+      tcb.rcvLowat = Math.min(value < 0 ? INT_MAX : value || 1, (tcb.rcvbufLocked ? tcb.rcvbufBytes : sysctl.tcpRmemMax) >>> 1);
       return 0;
     case SocketOption.bindToDevice:
     case SocketOption.bindToIfindex:
@@ -235,11 +237,11 @@ export function getOption(tcp: TcpContext, tcb: Tcb, level: number, name: number
     case TcpOption.deferAccept:
       return timeoutsToSeconds(tcb.deferAcceptTimeouts, RTO_INITIAL_NS, tcp.rtoMaxNs);
     case TcpOption.windowClamp:
-      return tcb.windowClamp;
+      return tcb.windowClamp > 0 ? tcb.windowClamp : tcb.windowClampUser;
     case TcpOption.userTimeout:
       return tcb.userTimeoutNs / MILLISECOND;
     case TcpOption.notsentLowat:
-      return tcb.notsentLowat;
+      return tcb.notsentLowat === 0xffffffff ? 0 : tcb.notsentLowat;
     default:
       return infoValue(tcb, name);
   }

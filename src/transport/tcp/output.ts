@@ -193,6 +193,7 @@ export function writeWakeup(tcp: TcpContext, tcb: Tcb): number {
     if (tcb.pushOffset < lo + len) tcb.pushOffset = lo + len;
     return sendNew(tcp, tcb, lo, lo + len, len === left && tcb.finQueued) ? 0 : -Errno.ENOBUFS;
   }
+  tcp.count(MibId.TcpExtTCPWinProbe);
   return sendProbe(tcp, tcb);
 }
 

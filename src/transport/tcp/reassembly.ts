@@ -69,7 +69,9 @@ export class Reassembly {
     return skb;
   }
 
-  /** Drops segments from the far end until at most `limitBytes` are held (Linux tcp_prune_ofo_queue); true if any went. */
+  /**
+   * Drops segments from the far end until at most `limitBytes` are held (Linux tcp_prune_ofo_queue); true if any went.
+   */
   prune(limitBytes: number, drops: DropCounters, mib: Mib): boolean {
     if (this.memoryBytes <= limitBytes) return false;
     let last: SkBuff | null = null;

@@ -250,6 +250,8 @@ export class Tcb {
   /** FIN requested; it takes the offset `sendQueue.endOffset`. */
   finQueued = false;
   finSent = false;
+  /** The reader has met the end of the stream (Linux moves copied_seq past the FIN). */
+  finRead = false;
 
   // ── receive sequence space ────────────────────────────────────────────────────────────────────────────────────
   /** Initial receive sequence number: the peer's SYN's. */

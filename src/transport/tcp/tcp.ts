@@ -85,15 +85,13 @@ export class Tcp {
     tcb.boundIfindex = options.ifindex;
     const before = tcb.localAddress;
     tcb.localAddress = address;
-    if (port !== 0) {
-      const result = tcp.ports.claim(tcb, port);
-      if (result < 0) {
-        tcb.localAddress = before;
-        return result;
-      }
-      tcb.localPort = port;
-      tcb.portBound = true;
+    const claimed = port === 0 ? tcp.ports.chooseForBind(tcb) : tcp.ports.claim(tcb, port);
+    if (claimed < 0 || (port === 0 && claimed === 0)) {
+      tcb.localAddress = before;
+      return -Errno.EADDRINUSE;
     }
+    tcb.localPort = port || claimed;
+    tcb.portBound = true;
     tcb.addressBound = !address.isWildcard;
     return 0;
   }
@@ -240,7 +238,11 @@ export class Tcp {
       if ((flags & MessageFlag.peek) === 0) this.receiveTake(tcb, copied);
       return copied;
     }
-    if (len === 0 || tcb.finReceived) return 0;
+    if (len === 0) return 0;
+    if (tcb.finReceived) {
+      if ((flags & MessageFlag.peek) === 0) tcb.finRead = true;
+      return 0;
+    }
     if (tcb.error !== 0) return -tcb.takeError();
     if ((tcb.shutdown & Shutdown.receive) !== 0) return 0;
     return tcb.state === TcpState.close ? -Errno.ENOTCONN : -Errno.EAGAIN;

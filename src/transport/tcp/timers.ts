@@ -150,7 +150,6 @@ function onProbeTimeout(tcp: TcpContext, tcb: Tcb): void {
 
 /** Linux tcp_send_probe0. */
 function sendWindowProbe(tcp: TcpContext, tcb: Tcb): void {
-  tcp.count(MibId.TcpExtTCPWinProbe);
   const result = writeWakeup(tcp, tcb);
   if (tcb.retransmitQueue.packetsOut > 0 || !tcb.hasUnsent) {
     tcb.probesOut = 0;

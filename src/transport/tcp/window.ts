@@ -16,10 +16,15 @@ export function windowFromSpace(spaceBytes: number): number {
   return spaceBytes >>> 1;
 }
 
-/** The window scale to offer (Linux tcp_select_initial_window): enough for the largest buffer auto-tuning may reach. */
-export function windowScaleToOffer(sysctl: Sysctls, windowClamp: number): number {
+/**
+ * The window scale to offer (Linux tcp_select_initial_window): enough for the largest buffer auto-tuning may reach, or for
+ * the one the user fixed (SO_RCVBUF, TCP_WINDOW_CLAMP).
+ */
+export function windowScaleToOffer(sysctl: Sysctls, tcb: Tcb, windowClamp: number): number {
   if (sysctl.tcpWindowScaling === 0) return 0;
-  const space = Math.max(windowClamp, sysctl.tcpRmemMax, sysctl.rmemMax);
+  let limit = tcb.windowClampUser > 0 ? tcb.windowClampUser : Number.POSITIVE_INFINITY;
+  if (tcb.rcvbufLocked) limit = Math.min(limit, windowFromSpace(tcb.rcvbufBytes));
+  const space = Math.min(Math.max(windowClamp, sysctl.tcpRmemMax, sysctl.rmemMax), limit);
   return Math.min(MAX_WINDOW_SCALE, Math.max(0, Math.floor(Math.log2(space)) - 15));
 }
 
@@ -64,7 +69,7 @@ export function selectWindow(tcb: Tcb): number {
   free = Math.min(free, tcb.rcvSsthresh);
   if (tcb.rcvWindowScale > 0) {
     const unit = 1 << tcb.rcvWindowScale;
-    return Math.ceil(free / unit) * unit;
+    return (free + unit - 1) & -unit;
   }
   const window = tcb.rcvWnd;
   if (window <= free - mss || window > free) return free - (free % mss);
@@ -83,9 +88,9 @@ export function advertise(tcp: TcpContext, tcb: Tcb): number {
     // Never take back what was promised (RFC 9293 §3.8.6).
     if (window === 0) tcp.count(MibId.TcpExtTCPWantZeroWindowAdv);
     const unit = 1 << tcb.rcvWindowScale;
-    window = Math.ceil(current / unit) * unit;
+    window = (current + unit - 1) & -unit;
   }
-  window = Math.min(window, 0xffff * 2 ** tcb.rcvWindowScale);
+  window = Math.min(window, 0xffff << tcb.rcvWindowScale);
   const row = tcb.words;
   row[tcb.at + RowWord.rcvWnd] = window;
   row[tcb.at + RowWord.rcvWup] = row[tcb.at + RowWord.rcvNxt];
