@@ -77,13 +77,29 @@ export class Sim {
     }
   }
 
-  /** Runs until nothing is left to do, at most to `limitNs`. True if it became idle; false if the limit came first. */
+  /**
+   * Runs until nothing is left to do, at most to `limitNs`. True if it became idle; false if the limit came first.
+   * Asynchronous code is not resumed meanwhile: see `becomeIdle`.
+   */
   runUntilIdle(limitNs: Ns): boolean {
     for (let next = this.machine.deadline(); next !== NEVER; next = this.machine.deadline()) {
       if (next > limitNs) return false;
       this.step();
     }
     return true;
+  }
+
+  /** As `runUntilIdle`, resuming asynchronous code. */
+  async becomeIdle(limitNs: Ns): Promise<boolean> {
+    this.drainedResumptions = -1;
+    for (;;) {
+      await this.drain();
+      if (this.machine.deadline() === NEVER) await this.drainToTheEnd();
+      const next = this.machine.deadline();
+      if (next === NEVER) return true;
+      if (next > limitNs) return false;
+      this.step();
+    }
   }
 
   /**

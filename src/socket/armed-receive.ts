@@ -18,6 +18,7 @@ import { WaitEntry } from "./wait-queue.ts";
 export const MAX_RECEIVE_RUNS = 16;
 export const MAX_RECEIVE_BYTES = 512 * 1024;
 
+const NOTHING = new Uint8Array(1);
 const KEYS = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 
 export class ArmedReceive implements Stallable {
@@ -35,6 +36,8 @@ export class ArmedReceive implements Stallable {
   private offeredBytes = 0;
   private armed = false;
   private parked = false;
+  /** The end of the stream was posted. */
+  private atEnd = false;
   private readonly entry: WaitEntry;
 
   /** `run` is the server's reused record. */
@@ -92,6 +95,7 @@ export class ArmedReceive implements Stallable {
     }
     process.context.tcp.receiveTake(this.stream.tcb, bytes);
     process.leave(Call.read, this.fd, bytes, 0, 0, bytes);
+    this.readEnd();
     this.pump();
     return 0;
   }
@@ -128,8 +132,8 @@ export class ArmedReceive implements Stallable {
   private finish(): boolean {
     const end = this.stream.endBehind(this.offeredBytes);
     if (end === -Errno.EAGAIN) return false;
-    // The reader meets the end now, as read(2) would.
-    if (end === 0) this.process.context.tcp.receive(this.stream.tcb, NOTHING, 0, 1, 0);
+    if (end === 0) this.atEnd = true;
+    this.readEnd();
     if (this.parked) {
       this.parked = false;
       this.log(Call.ready, 0);
@@ -140,6 +144,11 @@ export class ArmedReceive implements Stallable {
     this.completions.setData(this.stream.tcb.connId);
     this.completions.publish();
     return true;
+  }
+
+  /** The reader has taken all bytes and been told of the end: as far as read(2) would have got. */
+  private readEnd(): void {
+    if (this.atEnd && this.offeredBytes === 0) this.process.context.tcp.receive(this.stream.tcb, NOTHING, 0, 1, 0);
   }
 
   private park(): void {

@@ -91,6 +91,8 @@ export interface UdpEndpoint {
   readonly remotePort: number;
   /** The pending errno (positive; sk_err), 0 if none. */
   readonly error?: number;
+  /** SO_RCVBUF. */
+  readonly receiveBufferBytes?: number;
   /** SO_ERROR: the same, once. */
   takeError?(): number;
 }
@@ -120,6 +122,8 @@ export interface UdpTransport {
     from: { address: Address; port: number },
     leave?: boolean,
   ): number;
+  /** SO_REUSEADDR and SO_REUSEPORT of a socket that may be bound. */
+  setReuse?(socket: UdpEndpoint, options: BindOptions): void;
   /** The oldest datagram, left in the queue; false if there is none. */
   peek(socket: UdpEndpoint, out: DatagramRun): boolean;
   close(socket: UdpEndpoint): void;

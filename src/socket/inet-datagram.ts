@@ -24,6 +24,9 @@ export class InetDatagram extends Socket implements SocketUpcalls {
   private readonly options = new SocketOptions();
   private bound = false;
   private connected = false;
+  /** What shutdown(2) has shut. */
+  private receiveShut = false;
+  private sendShut = false;
   private readonly scratchName = new SocketName();
   private readonly scratchRun = newDatagramRun();
 
@@ -67,18 +70,20 @@ export class InetDatagram extends Socket implements SocketUpcalls {
   }
 
   /**
-   * sendto(2): all bytes or none. EDESTADDRREQ, EMSGSIZE, EACCES (broadcast), EINVAL (port 0), ENETUNREACH,
+   * sendto(2): all bytes or none. EPIPE (shut down), EDESTADDRREQ, EMSGSIZE, EACCES (broadcast), EINVAL (port 0), ENETUNREACH,
    * ECONNREFUSED (once), EAGAIN.
    */
   override send(bytes: Uint8Array, at: number, len: number, flags: number, to: Address | null, port: number): number {
     if ((flags & k.MSG_OOB) !== 0) return -Errno.EOPNOTSUPP;
+    // Any send binds, also one that fails.
+    const unbound = this.bindFirst();
+    if (unbound !== 0) return unbound;
+    if (this.sendShut) return -Errno.EPIPE;
     if (len > MAX_PAYLOAD_BYTES) return -Errno.EMSGSIZE;
     if (to === null && !this.connected) return -Errno.EDESTADDRREQ;
     if (to !== null && port === 0) return -Errno.EINVAL;
     if (to !== null && !isUsableAddress(this.domain, to)) return -Errno.EAFNOSUPPORT;
     if (to?.equals(BROADCAST) && !this.options.broadcast) return -Errno.EACCES;
-    const unbound = this.bindFirst();
-    if (unbound !== 0) return unbound;
     return this.udp.send(this.endpoint, bytes, at, len, to, port);
   }
 
@@ -87,9 +92,7 @@ export class InetDatagram extends Socket implements SocketUpcalls {
    */
   override receive(into: Uint8Array, at: number, len: number, flags: number, from: SocketName | null): number {
     const name = from ?? this.scratchName;
-    if ((flags & k.MSG_PEEK) === 0) return this.udp.receive(this.endpoint, into, at, len, name);
-    if (!this.udp.peek(this.endpoint, this.scratchRun)) return this.udp.receive(this.endpoint, into, at, 0, name);
-    return -Errno.EOPNOTSUPP;
+    return this.udp.receive(this.endpoint, into, at, len, name, (flags & k.MSG_PEEK) !== 0);
   }
 
   /** The oldest datagram, left in the queue. */
@@ -111,6 +114,8 @@ export class InetDatagram extends Socket implements SocketUpcalls {
   override shutdown(how: number): number {
     if (how !== k.SHUT_RD && how !== k.SHUT_WR && how !== k.SHUT_RDWR) return -Errno.EINVAL;
     if (!this.connected) return -Errno.ENOTCONN;
+    if (how !== k.SHUT_WR) this.receiveShut = true;
+    if (how !== k.SHUT_RD) this.sendShut = true;
     this.stateChanged();
     return 0;
   }
@@ -118,6 +123,8 @@ export class InetDatagram extends Socket implements SocketUpcalls {
   /** setsockopt(2): ENOPROTOOPT, EINVAL. Buffer sizes are taken and left to the transport's defaults. */
   override setOption(level: number, name: number, value: number, _value2: number): number {
     const kept = this.options.set(level, name, value);
+    // A port that is bound already is shared from now on, too.
+    if (kept === 0) this.udp.setReuse?.(this.endpoint, this.options);
     if (kept !== SocketOptions.UNKNOWN) return kept;
     if (level === k.SOL_SOCKET && (name === k.SO_RCVBUF || name === k.SO_SNDBUF)) return 0;
     return -Errno.ENOPROTOOPT;
@@ -130,7 +137,9 @@ export class InetDatagram extends Socket implements SocketUpcalls {
       if (name === k.SO_TYPE) return k.SOCK_DGRAM;
       if (name === k.SO_DOMAIN) return this.domain;
       if (name === k.SO_PROTOCOL) return k.IPPROTO_UDP;
-      if (name === k.SO_ACCEPTCONN) return 0;
+      if (name === k.SO_ACCEPTCONN || name === k.SO_KEEPALIVE) return 0;
+      if (name === k.SO_RCVLOWAT) return 1;
+      if (name === k.SO_RCVBUF) return this.endpoint.receiveBufferBytes ?? -Errno.ENOPROTOOPT;
     }
     const kept = this.options.get(level, name);
     if (kept !== SocketOptions.UNKNOWN) return kept;
@@ -151,7 +160,12 @@ export class InetDatagram extends Socket implements SocketUpcalls {
 
   /** Linux datagram_poll: always writable here (UDP's send buffer is the device's queue). */
   override poll(): number {
-    return (this.udp.peek(this.endpoint, this.scratchRun) ? READABLE : 0) | WRITABLE;
+    let events = WRITABLE;
+    if (this.receiveShut || this.udp.peek(this.endpoint, this.scratchRun)) events |= READABLE;
+    if (this.receiveShut) events |= k.EPOLLRDHUP;
+    if (this.receiveShut && this.sendShut) events |= k.EPOLLHUP;
+    if ((this.endpoint.error ?? 0) !== 0) events |= k.EPOLLERR;
+    return events;
   }
 
   protected override release(): void {

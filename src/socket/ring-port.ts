@@ -102,10 +102,10 @@ export class RingPort implements SyscallPort {
   stage(bytes: Uint8Array, at: number, len: number): number {
     const size = this.rings.sizes.stagingBytes;
     const used = (this.stagingTail - Atomics.load(this.rings.control, Control.stagingHead)) >>> 0;
-    // Inline, the kernel has taken the last call: begin again at the start, whose bytes are in the cache.
-    if (used === 0 && this.onSubmit) this.stagingTail = (this.stagingTail + size - 1) & -size;
     let start = this.stagingTail & (size - 1);
-    const skip = start + len > size ? size - start : 0;
+    // Inline, the kernel has taken everything by now: begin again at the start, whose bytes are in the cache.
+    const mayBeginAgain = this.onSubmit !== undefined && used === 0 && len <= start;
+    const skip = mayBeginAgain || start + len > size ? size - start : 0;
     if (len > size >> 1 || used + skip + len > size) return -1;
     if (skip > 0) start = 0;
     copy(bytes, at, len, this.rings.staging, start);

@@ -62,7 +62,7 @@ differential("close", [
       .ss()
       .close("c")
       .ss(),
-    expects: { TcpExtTW: 0, TcpOutRsts: 0 },
+    expects: { TcpExtTW: 1, TcpOutRsts: 0 },
   },
   {
     name: "shutdown of both ways, by one side",
@@ -109,26 +109,26 @@ differential("close", [
   },
   {
     name: "data after a full close: RST; the writer reads the reset first",
-    program: program().pair().close("c").ss().send("s", "1").ss().recv("s").send("s", "2").recv("s"),
+    program: program().pair().close("c").wait(10).ss().send("s", "1").ss().recv("s").send("s", "2").recv("s"),
     expects: { TcpOutRsts: 1, TcpExtTCPAbortOnData: 0 },
   },
   {
     name: "data after a full close: RST; the writer writes on",
-    program: program().pair().close("c").send("s", "1").poll("s").send("s", "2").send("s", "3").recv("s").error("s"),
+    program: program().pair().close("c").wait(10).send("s", "1").poll("s").send("s", "2").send("s", "3").recv("s").error("s"),
     expects: { TcpOutRsts: 1 },
   },
   {
     name: "data after a full close, the end was read before",
-    program: program().pair().close("c").recv("s").send("s", "1").error("s").send("s", "2").recv("s").poll("s"),
+    program: program().pair().close("c").wait(10).recv("s").send("s", "1").error("s").send("s", "2").recv("s").poll("s"),
   },
   {
     name: "TIME_WAIT is on the side that closes first",
-    program: program().pair().close("c").ss().close("s").ss(),
+    program: program().pair().close("c").wait(10).ss().close("s").ss(),
     expects: { TcpExtTW: 1 },
   },
   {
     name: "TIME_WAIT on the server's side",
-    program: program().pair().close("s").ss().close("c").ss(),
+    program: program().pair().close("s").wait(10).ss().close("c").ss(),
     expects: { TcpExtTW: 1 },
   },
   {
@@ -137,12 +137,12 @@ differential("close", [
   },
   {
     name: "an orphan in FIN_WAIT2, by SO_LINGER2 for a second, is gone after it",
-    program: program().pair().set("c", 6, 8, 1).close("c").ss().wait(1300).ss().send("s", "x").recv("s"),
+    program: program().pair().set("c", 6, 8, 1).close("c").wait(10).ss().wait(1300).ss().send("s", "x").recv("s"),
   },
   {
-    name: "LINGER2 below zero: no FIN_WAIT2 at all",
-    program: program().pair().set("c", 6, 8, -1).close("c").ss().recv("s").recv("s").send("s", "x"),
-    expects: { TcpExtTCPAbortOnLinger: 1 },
+    name: "LINGER2 below zero: no FIN_WAIT2 at all; the ACK of the FIN is answered with RST",
+    program: program().pair().set("c", 6, 8, -1).close("c").wait(60).ss().recv("s").recv("s").send("s", "x"),
+    expects: { TcpExtTCPAbortOnData: 1, TcpExtTCPAbortOnLinger: 0, TcpOutRsts: 1 },
   },
   {
     name: "close(listener) resets the connections nobody accepted",
@@ -180,7 +180,7 @@ differential("close", [
   },
   {
     name: "a client gives up while it waits in the accept queue: accept, then the end",
-    program: program().listener("l").client("c").close("c").ss().accept("l", "s").recv("s").names("s").ss(),
+    program: program().listener("l").client("c").close("c").wait(10).ss().accept("l", "s").recv("s").names("s").ss(),
   },
   {
     name: "a client resets while it waits in the accept queue: accept, then ECONNRESET",

@@ -7,7 +7,7 @@ const reuse = (name: string) => [name, k.SOL_SOCKET, k.SO_REUSEADDR, 1] as const
 const share = (name: string) => [name, k.SOL_SOCKET, k.SO_REUSEPORT, 1] as const;
 
 /** A server's connection in TIME_WAIT on `PORT`, the listener gone. */
-const serverInTimeWait = () => program().pair().close("s", "c", "l");
+const serverInTimeWait = () => program().pair().close("s").wait(10).close("c", "l");
 
 differential("connect", [
   {
@@ -45,6 +45,7 @@ differential("connect", [
       .shutdown("c2", k.SHUT_WR)
       .poll("c2")
       .ss(),
+    differs: [{ why: "shutdown() while connecting leaves no error", lines: { 14: ["28", "20"] } }],
   },
   { name: "close while it is in progress", program: program().listener("l", 0).client("c1", "c2").close("c2").ss() },
   {
@@ -88,6 +89,27 @@ differential("connect", [
     name: "a socket that connects to itself",
     program: program().socket("a").bind("a").connect("a").error("a").send("a", "me").recv("a").ss(),
     expects: { TcpActiveOpens: 1 },
+    differs: [
+      {
+        why: "A connection to oneself needs one ACK less",
+        lines: { 7: ['["ESTAB 0 0 80 80"]', '["ESTAB 0 2 80 80"]'] },
+        counters: {
+          IpInReceives: [5, 4],
+          IpInDelivers: [5, 4],
+          IpOutRequests: [5, 4],
+          IpOutTransmits: [5, 4],
+          TcpInSegs: [5, 4],
+          TcpOutSegs: [4, 3],
+          TcpExtTCPHPAcks: [1, 0],
+          TcpExtTCPDSACKOldSent: [1, 0],
+          TcpExtTCPDSACKRecv: [1, 0],
+          TcpExtTCPDSACKIgnoredDubious: [1, 0],
+          IpExtInOctets: [290, 226],
+          IpExtOutOctets: [290, 226],
+          IpExtInNoECTPkts: [5, 4],
+        },
+      },
+    ],
   },
 ]);
 
@@ -188,7 +210,9 @@ differential("bind", [
       .listen("l")
       .client("c")
       .accept("l", "s")
-      .close("s", "c", "l")
+      .close("s")
+      .wait(10)
+      .close("c", "l")
       .ss()
       .socket("b")
       .set(...reuse("b"))
@@ -221,7 +245,9 @@ differential("bind", [
       .bind("c", 90)
       .connect("c")
       .accept("l", "s")
-      .close("c", "s")
+      .close("c")
+      .wait(10)
+      .close("s")
       .ss()
       .socket("d")
       .set(...reuse("d"))

@@ -80,10 +80,10 @@ class Machine:
         return self.files[name].getsockopt(level, option)
 
     def info(self, name):
-        """TCP_INFO: state, snd_wscale, rcv_wscale, snd_mss, advmss, unacked, snd_cwnd."""
+        """TCP_INFO: state, snd_wscale, rcv_wscale, unacked, snd_cwnd."""
         raw = self.files[name].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
         words = struct.unpack_from("24I", raw, 8)
-        return [raw[0], raw[6] & 15, raw[6] >> 4, words[2], words[19], words[4], words[18]]
+        return [raw[0], raw[6] & 15, raw[6] >> 4, words[4], words[18]]
 
     def names(self, name):
         """Whether getsockname and getpeername know a port."""
@@ -150,6 +150,8 @@ def port_of(call):
 def row(local, peer, state, queues):
     ports = [int(name.split(":")[1], 16) for name in (local, peer)]
     sent, received = [int(bytes_, 16) for bytes_ in queues.split(":")]
+    if state == "0A":
+        sent = 0  # What a listener shows here is left over from an earlier life of the socket.
     shown = [str(port) if 0 < port < 32768 else "*" for port in ports]
     return f"{STATES.split()[int(state, 16) - 1]} {received} {sent} {shown[0]} {shown[1]}"
 

@@ -166,7 +166,7 @@ class Machine {
     const file = this.process.fileOf(this.fd(name));
     if (!(file instanceof InetStream)) return -1;
     const info = this.host.tcp.info(file.tcb as Tcb);
-    return [info.state, info.sndWscale, info.rcvWscale, info.sndMss, info.advmss, info.unacked, info.sndCwnd];
+    return [info.state, info.sndWscale, info.rcvWscale, info.unacked, info.sndCwnd];
   }
 
   names(name: string): Result {

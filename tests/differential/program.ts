@@ -86,7 +86,7 @@ export class Program {
     return this.get(name, k.SOL_SOCKET, k.SO_ERROR);
   }
 
-  /** TCP_INFO: state, snd_wscale, rcv_wscale, snd_mss, advmss, unacked, snd_cwnd. */
+  /** TCP_INFO: state, snd_wscale, rcv_wscale, unacked, snd_cwnd. */
   info(name: string): this {
     return this.call("info", name);
   }

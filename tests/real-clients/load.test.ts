@@ -1,7 +1,7 @@
 /** Load generators against every way to run `serve`: nothing fails, nothing stays behind. */
 import { describe, expect, it } from "vitest";
 import { requires } from "../support/requires.ts";
-import { curl, run, serve, sleep } from "../support/serve.ts";
+import { curl, run, serve } from "../support/serve.ts";
 
 const MODES = [
   { mode: "thread", args: [] },
@@ -39,12 +39,12 @@ describe.skipIf(requires("wrk", "curl")).each(MODES)("wrk, $mode", ({ mode, args
       expect(wrk.code).toBe(0);
       expect(wrk.out).not.toMatch(/Socket errors|Non-2xx/);
       const requests = Number(/(\d+) requests in/.exec(wrk.out)?.[1]);
-      expect(requests).toBeGreaterThan(500);
+      expect(requests).toBeGreaterThan(100);
       process.stderr.write(`[figure] wrk -c64, ${mode}: ${Math.round(requests / 2)} requests/s\n`);
-      await sleep(300);
       expect((await curl(`${server.site}/hello`)).out).toBe("Hello from sojourn\n");
-      const rows = await server.get<{ state: string }[]>("/api/sockets");
-      expect(rows.filter((row) => row.state === "ESTAB" || row.state === "CLOSE-WAIT")).toEqual([]);
+      const open = async () =>
+        (await server.get<{ state: string }[]>("/api/sockets")).filter(({ state }) => !/^LISTEN|^TIME-WAIT/.test(state));
+      await expect.poll(open, { timeout: 10_000 }).toEqual([]);
       const counters = await server.counters();
       expect([counters["TcpInErrs"], counters["TcpExtListenDrops"]]).toEqual([0, 0]);
       // Whatever was sampled adds up, also under load.

@@ -1,7 +1,7 @@
 /** Queues that fill, and who is to blame: a held loop, a paused accept, a refused port. */
 import { connect } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
-import type { Segment } from "../../src/journey/journey.ts";
+import type { Journey, Segment } from "../../src/journey/journey.ts";
 import { requires } from "../support/requires.ts";
 import { curl, type Served, serve, sleep } from "../support/serve.ts";
 
@@ -27,36 +27,44 @@ async function until(what: string, holds: () => Promise<boolean>, waitMs = 5000)
   }
 }
 
+/** Resolves once a handler of `path` is on the CPU. */
+function handling(of: Served, path: string): Promise<void> {
+  return until(`${path} under way`, async () => {
+    const flying = await of.journeys("outcome=in-flight&limit=100");
+    return flying.some((j) => j.request?.target.startsWith(path) === true && j.marks.some((m) => m.name === "handler-start"));
+  });
+}
+
 describe.skipIf(requires("curl"))("who held my loop", () => {
   it("a handler that burns holds its process only: handshakes go on, and those who wait know who it was", async () => {
     server = await serve();
+    const running = server;
     const { site } = server;
-    const hog = curl(`${site}/cpu?ms=700`);
-    await sleep(50);
+    const hog = curl(`${site}/cpu?ms=1500`);
+    await handling(server, "/cpu");
     const second = curl(`${site}/hello?second`);
-    await sleep(150);
+    await until("one in the accept queue", async () => (await running.listener()).receiveQueue === 1, 1000);
     const third = curl(`${site}/hello?third`);
     // Meanwhile the kernel goes on: both are established and wait in the accept queue.
-    await until("two in the accept queue", async () => (await (server as Served).listener()).receiveQueue === 2, 450);
+    await until("two in the accept queue", async () => (await running.listener()).receiveQueue === 2, 1200);
     expect(await Promise.all([hog, second, third])).toMatchObject([
-      { code: 0, out: "Held the CPU for 700 ms\n" },
+      { code: 0, out: "Held the CPU for 1500 ms\n" },
       { code: 0, out: "Hello from sojourn\n" },
       { code: 0, out: "Hello from sojourn\n" },
     ]);
     const cpu = await server.journey((j) => j.request?.target.startsWith("/cpu") === true);
-    const [late, early] = [
-      await server.journey((j) => j.request?.target.startsWith("/hello?") === true && j.startNs > cpu.startNs + 130 * MS),
-      await server.journey((j) => j.request?.target.startsWith("/hello?") === true && j.startNs < cpu.startNs + 130 * MS),
-    ];
-    expect(sum(cpu.segments.filter((s) => s.stage === "process" && s.kind === "work"))).toBeGreaterThanOrEqual(695 * MS);
-    expect(sum(early.segments.filter((s) => s.reason === "loop-busy" && s.by === cpu.id))).toBeGreaterThanOrEqual(400 * MS);
-    expect(sum(late.segments.filter((s) => s.reason === "loop-busy" && s.by === cpu.id))).toBeGreaterThanOrEqual(300 * MS);
+    const isVictim = (j: Journey) => j.request?.target.startsWith("/hello?") === true;
+    const late = await server.journey(isVictim);
+    const early = await server.journey((j) => isVictim(j) && j.startNs < late.startNs);
+    expect(sum(cpu.segments.filter((s) => s.stage === "process" && s.kind === "work"))).toBeGreaterThanOrEqual(1490 * MS);
+    expect(sum(early.segments.filter((s) => s.reason === "loop-busy" && s.by === cpu.id))).toBeGreaterThanOrEqual(800 * MS);
+    expect(sum(late.segments.filter((s) => s.reason === "loop-busy" && s.by === cpu.id))).toBeGreaterThanOrEqual(600 * MS);
     for (const journey of [early, late]) {
       expect(journey.unobserved).toBeUndefined();
       const at = (name: string) => journey.marks.find((mark) => mark.name === name)?.atNs ?? Number.NaN;
       // The SYN-ACK left while the loop was held, at once; the handshake took its two wires and no more.
-      expect(at("syn-ack") - journey.startNs).toBeLessThan(20 * MS);
-      expect(sum(journey.segments.filter((s) => s.stage === "syn-queue"))).toBeLessThan(60 * MS);
+      expect(at("syn-ack") - journey.startNs).toBeLessThan(100 * MS);
+      expect(sum(journey.segments.filter((s) => s.stage === "syn-queue"))).toBeLessThan(200 * MS);
       const span = journey.spans.find((s) => s.stage === "accept-queue");
       expect(span).toMatchObject({ depth: journey === early ? 1 : 2, limit: 4097 });
       expect((span?.endNs ?? 0) - (span?.startNs ?? 0)).toBeGreaterThan(300 * MS);
@@ -66,15 +74,15 @@ describe.skipIf(requires("curl"))("who held my loop", () => {
   it("with two workers the other one serves on", async () => {
     server = await serve("--workers", "2");
     const { site } = server;
-    const hog = curl(`${site}/cpu?ms=1500`);
-    await sleep(150);
+    const hog = curl(`${site}/cpu?ms=4000`);
+    await handling(server, "/cpu");
     const answers = await Promise.all(
       Array.from({ length: 12 }, () => curl("-o", "/dev/null", "-w", "%{time_total}", `${site}/hello`)),
     );
-    const fast = answers.filter((answer) => Number(answer.out) < 0.7);
+    const fast = answers.filter((answer) => Number(answer.out) < 2);
     // Each connection goes to one of two listeners by its hash: 12 on the same side is one in 2048 runs.
     expect(fast.length).toBeGreaterThan(0);
-    expect((await hog).out).toBe("Held the CPU for 1500 ms\n");
+    expect((await hog).out).toBe("Held the CPU for 4000 ms\n");
   });
 });
 

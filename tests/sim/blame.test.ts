@@ -57,7 +57,7 @@ async function runSeed(seed: number, isShown = false): Promise<Run> {
       const text = victim === undefined ? ["no journey of the victim"] : renderWaterfall(victim);
       console.log([JSON.stringify(scenario), ...text, describeFrames(witness.atServer)].join("\n"));
     }
-    world.expectNothingLeft();
+    await world.expectNothingLeft();
     const known = new Set(world.journeys().map((j) => j.id));
     return { scenario, wrong, truthNs, blamedNs, breaches: world.journeys().flatMap((j) => breaches(j, known)) };
   } finally {

@@ -11,7 +11,7 @@ import { Collector } from "../../src/journey/collector.ts";
 import type { Journey } from "../../src/journey/journey.ts";
 import { Recorder } from "../../src/journey/recorder.ts";
 import type { Conn, Runtime } from "../../src/runtime/port.ts";
-import type { Server } from "../../src/server/index.ts";
+import type { Server, ServerOptions } from "../../src/server/index.ts";
 import type { ServeConn } from "../../src/server/serve-conn.ts";
 import { ConservationChecker, LeakChecker } from "../../src/sim/checkers.ts";
 import type { LossPlace } from "../../src/sim/faults.ts";
@@ -47,6 +47,8 @@ export interface WorldOptions {
   readonly arp?: boolean;
   /** Balance the books after every step. */
   readonly conservation?: boolean;
+  /** The site's patience; by default what `sojourn serve` has. */
+  readonly timeouts?: ServerOptions["timeouts"];
   /** Where its packet memory comes from; by default it is its own. */
   readonly shelf?: ArenaShelf;
 }
@@ -123,10 +125,11 @@ export class World {
   /** Builds it and waits until the site listens. */
   static async open(options: WorldOptions): Promise<World> {
     const world = new World(options);
-    world.site = await world.sim.run(world.server.listenAndServe(`:${SERVER_PORT}`, benchMux()));
+    const { timeouts = {} } = options;
+    world.site = await world.sim.run(world.server.listenAndServe(`:${SERVER_PORT}`, benchMux(), { timeouts }));
     // The client process makes its epoll instance with its first connection: what comes after it is a leak.
     await world.sim.run(world.user.network.dial(SERVER_ADDRESS, SERVER_PORT).then((conn) => conn.close()));
-    world.sim.runUntilIdle(NEVER);
+    await world.sim.becomeIdle(NEVER);
     world.drain();
     world.leaks = new LeakChecker([...hostsOf(world).map(stackCounters), ...processCounters(world.topology)]);
     return world;
@@ -157,8 +160,8 @@ export class World {
   }
 
   /** Runs until nothing is left to do (TIME_WAIT included); throws `CheckError` if anything was not given back. */
-  expectNothingLeft(limitNs: Ns = 24 * 3600 * SECOND): void {
-    if (!this.sim.runUntilIdle(this.sim.nowNs + limitNs)) throw new Error(`not idle; ${this.describeWaiters()}`);
+  async expectNothingLeft(limitNs: Ns = 24 * 3600 * SECOND): Promise<void> {
+    if (!(await this.sim.becomeIdle(this.sim.nowNs + limitNs))) throw new Error(`not idle; ${this.describeWaiters()}`);
     this.drain();
     this.leaks.check(this.sim.nowNs);
   }

@@ -74,7 +74,7 @@ export function tcpInfo(tcp: TcpContext, tcb: Tcb): TcpInfo {
     minRttUs: Number.isFinite(tcb.minRttNs) ? Math.round(tcb.minRttNs / US) : 0,
     sndSsthresh: tcb.ssthreshSegments,
     sndCwnd: tcb.cwndSegments,
-    advmss: tcb.advMssBytes,
+    advmss: tcb.advMssBytes - (tcb.timestampsOk ? 12 : 0),
     rcvRttUs: Math.round(tcb.rcvRttNs / US),
     rcvSpace: tcb.drsSpaceBytes,
     totalRetrans: tcb.retransmitsTotal,

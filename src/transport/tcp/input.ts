@@ -269,7 +269,8 @@ function enterFinWait2(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment)
     tcb.upcalls.stateChanged();
     return true;
   }
-  if (segment.payloadLen > 0 && isDataAfterClose(tcb, segment)) {
+  // TCP_LINGER2 below zero wants no FIN_WAIT2 at all; Linux counts that as data, too.
+  if (tcb.linger2Ns < 0 || (segment.payloadLen > 0 && isDataAfterClose(tcb, segment))) {
     abortForData(tcp, tcb, skb, segment);
     return false;
   }

@@ -192,5 +192,7 @@ export class Reassembly {
     skb.data = slot;
     skb.tail = slot + len;
     skb.end = slot + skb.arena.slotSize(slot);
+    // The headers stayed behind in a slot that is somebody else's now.
+    skb.mac = skb.net = skb.transport = 0;
   }
 }

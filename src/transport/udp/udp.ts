@@ -153,7 +153,11 @@ export class Udp {
     const headroom = headroomFor(len, route.mtu);
     if (headroom < 0) return -Errno.EMSGSIZE;
     const error = sock.takeError();
-    if (error !== 0) return -error;
+    if (error !== 0) {
+      // Linux has no room for a packet while an error is pending, and counts it as IP's discard.
+      env.mib.values[MibId.IpOutDiscards]++;
+      return -error;
+    }
     const skb = env.pool.alloc(udp.HEADER_LEN + len, headroom);
     if (skb === null) {
       env.mib.values[MibId.UdpSndbufErrors]++;
@@ -167,7 +171,8 @@ export class Udp {
   /**
    * recvfrom(2): the oldest datagram, cut to `len` bytes (what does not fit is lost), copied to `into` at `at`; its
    * sender goes to `from`. The bytes copied, or the pending error (first, as on Linux), or -EAGAIN. With `len` 0 a
-   * waiting datagram goes before the error: so a reader discards what it saw by `peek`.
+   * waiting datagram goes before the error: so a reader discards what it saw by `peek`. `leave` (MSG_PEEK): the datagram
+   * stays where it is.
    */
   receive(
     sock: UdpSocket,
@@ -175,15 +180,17 @@ export class Udp {
     at: number,
     len: number,
     from: { address: Address; port: number },
+    leave = false,
   ): number {
     const error = len === 0 && sock.oldest !== null ? 0 : sock.takeError();
     if (error !== 0) return -error;
-    const skb = sock.dequeue();
+    const skb = leave ? sock.oldest : sock.dequeue();
     if (skb === null) return -Errno.EAGAIN;
     const copied = Math.min(len, skb.len);
     copyBytes(skb.bytes, skb.data, into, at, copied);
     from.address = sock.senderOf(ipv4.src(skb.view, skb.net));
     from.port = udp.srcPort(skb.view, skb.transport);
+    if (leave) return copied;
     this.env.mib.values[MibId.UdpInDatagrams]++;
     this.env.drops.consume(skb);
     return copied;
@@ -200,6 +207,12 @@ export class Udp {
     out.arrivedNs = skb.arrivedNs;
     out.queuedNs = skb.scratch;
     return true;
+  }
+
+  /** SO_REUSEADDR and SO_REUSEPORT, also after bind: whoever binds next asks what is true then. */
+  setReuse(sock: UdpSocket, options: BindOptions): void {
+    sock.reuseAddress = options.reuseAddress;
+    sock.reusePort = options.reusePort;
   }
 
   /** Gives up the port; datagrams nobody read are dropped (Linux names QUEUE_PURGE, our table does not know it). */
