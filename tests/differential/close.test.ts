@@ -114,12 +114,30 @@ differential("close", [
   },
   {
     name: "data after a full close: RST; the writer writes on",
-    program: program().pair().close("c").wait(10).send("s", "1").poll("s").send("s", "2").send("s", "3").recv("s").error("s"),
+    program: program()
+      .pair()
+      .close("c")
+      .wait(10)
+      .send("s", "1")
+      .poll("s")
+      .send("s", "2")
+      .send("s", "3")
+      .recv("s")
+      .error("s"),
     expects: { TcpOutRsts: 1 },
   },
   {
     name: "data after a full close, the end was read before",
-    program: program().pair().close("c").wait(10).recv("s").send("s", "1").error("s").send("s", "2").recv("s").poll("s"),
+    program: program()
+      .pair()
+      .close("c")
+      .wait(10)
+      .recv("s")
+      .send("s", "1")
+      .error("s")
+      .send("s", "2")
+      .recv("s")
+      .poll("s"),
   },
   {
     name: "TIME_WAIT is on the side that closes first",
@@ -133,7 +151,17 @@ differential("close", [
   },
   {
     name: "TIME_WAIT from FIN_WAIT2 of a socket that is still held",
-    program: program().pair().shutdown("c", SHUT_WR).shutdown("s", SHUT_WR).ss().poll("c").recv("c").names("c").close("c", "s").ss(),
+    program: program()
+      .pair()
+      .shutdown("c", SHUT_WR)
+      .wait(10)
+      .shutdown("s", SHUT_WR)
+      .ss()
+      .poll("c")
+      .recv("c")
+      .names("c")
+      .close("c", "s")
+      .ss(),
   },
   {
     name: "an orphan in FIN_WAIT2, by SO_LINGER2 for a second, is gone after it",
@@ -198,6 +226,15 @@ differential("close", [
   },
   {
     name: "data waits in the accept queue",
-    program: program().listener("l").client("c").send("c", "early").close("c").ss().accept("l", "s").ss().recv("s").recv("s"),
+    program: program()
+      .listener("l")
+      .client("c")
+      .send("c", "early")
+      .close("c")
+      .ss()
+      .accept("l", "s")
+      .ss()
+      .recv("s")
+      .recv("s"),
   },
 ]);

@@ -130,7 +130,9 @@ function compareTimes(call: string, linux: Result, ours: Result): string[] {
 }
 
 function start([call, ...args]: Step, i: number): string {
-  const shown = args.map((arg) => (String(arg).length > 40 ? `${String(arg).slice(0, 20)}… (${String(arg).length})` : arg));
+  const shown = args.map((arg) =>
+    String(arg).length > 40 ? `${String(arg).slice(0, 20)}… (${String(arg).length})` : arg,
+  );
   return `${i + 1}: ${call}(${shown.join(", ")})`;
 }
 

@@ -274,7 +274,12 @@ differential("epoll", [
   },
   {
     name: "a fresh socket hangs up",
-    program: program().epoll("e").socket("a").ctl("e", "add", "a", k.EPOLLIN | k.EPOLLOUT).events("e").events("e"),
+    program: program()
+      .epoll("e")
+      .socket("a")
+      .ctl("e", "add", "a", k.EPOLLIN | k.EPOLLOUT)
+      .events("e")
+      .events("e"),
   },
   {
     name: "level-triggered: reported while it is true",

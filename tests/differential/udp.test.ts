@@ -13,7 +13,14 @@ differential("udp", [
   },
   {
     name: "a closed port: the next send tells, and sends nothing",
-    program: program().socket("a", "udp").connect("a").send("a", "x").send("a", "y").send("a", "z").error("a").error("a"),
+    program: program()
+      .socket("a", "udp")
+      .connect("a")
+      .send("a", "x")
+      .send("a", "y")
+      .send("a", "z")
+      .error("a")
+      .error("a"),
   },
   {
     name: "a closed port: a socket that is not connected hears nothing",
@@ -83,7 +90,12 @@ differential("udp", [
   },
   {
     name: "a datagram of 65494 bytes over loopback",
-    program: program().socket("s", "udp").bind("s").socket("c", "udp").sendto("c", "x".repeat(65494), PORT).recv("s", 70000),
+    program: program()
+      .socket("s", "udp")
+      .bind("s")
+      .socket("c", "udp")
+      .sendto("c", "x".repeat(65494), PORT)
+      .recv("s", 70000),
   },
   {
     name: "the largest datagram over loopback",

@@ -211,7 +211,8 @@ export function chooseWindow(tcp: TcpContext, tcb: Tcb, request: RequestSock, ro
   const payload = advertisedMss(tcb, route) - (request.timestampsOk ? 12 : 0);
   request.rcvWnd = initialWindow(tcb.rcvbufBytes, tcb.windowClampUser, payload);
   request.windowClamp = windowFromSpace(tcb.rcvbufBytes);
-  request.rcvWindowScale = request.sndWindowScale >= 0 ? windowScaleToOffer(tcp.env.sysctl, tcb, request.windowClamp) : 0;
+  request.rcvWindowScale =
+    request.sndWindowScale >= 0 ? windowScaleToOffer(tcp.env.sysctl, tcb, request.windowClamp) : 0;
 }
 
 /** Builds and sends the SYN-ACK of a request (Linux tcp_make_synack). */

@@ -112,7 +112,10 @@ function setSocketOption(tcp: TcpContext, tcb: Tcb, name: number, value: number,
       return 0;
     case SocketOption.rcvLowat:
       // No more than half of what the buffer may hold (tcp_set_rcvlowat).
-      tcb.rcvLowat = Math.min(value < 0 ? INT_MAX : value || 1, (tcb.rcvbufLocked ? tcb.rcvbufBytes : sysctl.tcpRmemMax) >>> 1);
+      tcb.rcvLowat = Math.min(
+        value < 0 ? INT_MAX : value || 1,
+        (tcb.rcvbufLocked ? tcb.rcvbufBytes : sysctl.tcpRmemMax) >>> 1,
+      );
       return 0;
     case SocketOption.bindToDevice:
     case SocketOption.bindToIfindex:
