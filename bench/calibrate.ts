@@ -54,14 +54,27 @@ const BROWSER_REQUEST = [
   "",
 ].join("\r\n");
 
-const ROUTES = ["GET /{$}", "GET /hello", "GET /about", "GET /details", "/echo", "GET /slow", "GET /cpu", "GET /bytes/{n}"];
+const ROUTES = [
+  "GET /{$}",
+  "GET /hello",
+  "GET /about",
+  "GET /details",
+  "/echo",
+  "GET /slow",
+  "GET /cpu",
+  "GET /bytes/{n}",
+];
 
 export async function calibrate(): Promise<Calibration> {
   const small = await frameTimes(36, ROUNDS);
   const full = await frameTimes(1448, ROUNDS);
   const rows = [
     row("irq", small.interrupt, "interrupt, NAPI scheduled, softirq run and left, beside its frames"),
-    row("rxFrame", small.receive, "a TCP segment of 36 B (102 B on the wire), descriptor to receive queue, reader told"),
+    row(
+      "rxFrame",
+      small.receive,
+      "a TCP segment of 36 B (102 B on the wire), descriptor to receive queue, reader told",
+    ),
     row("", full.receive, "… the same with 1,448 B (1,514 B on the wire): checksum over all of it"),
     row("txFrame", small.transmit, "half of: segment of 36 B cut, built, summed, routed, queued, posted, on the wire"),
     row("", full.transmit, "… the same with 1,448 B"),
@@ -192,4 +205,3 @@ function switchTimes(): number[] {
     return scheduler.runBatch(100, never);
   }).map((ns) => ns / 100);
 }
-

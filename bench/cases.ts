@@ -1,6 +1,8 @@
 /** What `npm run bench` measures, each in worlds of its own. */
-import { Collector } from "../src/journey/collector.ts";
+import type { Clock, Ns } from "../src/base/time.ts";
+import { Collector, type CollectorOptions } from "../src/journey/collector.ts";
 import { Recorder } from "../src/journey/recorder.ts";
+import type { Conn } from "../src/runtime/port.ts";
 import { connectAndClose, connectMany, HTTP_PORT, roundTrips, Stream, serveHello } from "./load.ts";
 import { type Case, cpuSeconds, type Figure, measure, quantile } from "./measure.ts";
 import { defaultTopology, oneLink, World } from "./world.ts";
@@ -31,7 +33,10 @@ export async function bulk(plan: Plan): Promise<Report> {
   const notes: string[] = [];
   const worlds = [
     { name: "one link, no delay", world: new World({ time: "real", topology: oneLink() }) },
-    { name: "default topology (router, 5 ms one way)", world: new World({ time: "virtual", topology: defaultTopology() }) },
+    {
+      name: "default topology (router, 5 ms one way)",
+      world: new World({ time: "virtual", topology: defaultTopology() }),
+    },
   ];
   for (const { name, world } of worlds) {
     const stream = await Stream.open(world);
@@ -48,7 +53,9 @@ export async function bulk(plan: Plan): Promise<Report> {
   for (const { name, world } of worlds) {
     const frames = world.topology.links.map((link) => link.stats(0).sentFrames + link.stats(1).sentFrames);
     const bytes = world.topology.links[0]?.stats(0).sentBytes ?? 0;
-    notes.push(`${name}: ${frames.reduce((a, b) => a + b, 0)} frames for ${Math.round(bytes / MEGABYTE)} MB of frames sent`);
+    notes.push(
+      `${name}: ${frames.reduce((a, b) => a + b, 0)} frames for ${Math.round(bytes / MEGABYTE)} MB of frames sent`,
+    );
     world.close();
   }
   return {
@@ -106,7 +113,10 @@ export async function connect(plan: Plan): Promise<Report> {
     },
   }));
   const figures = await measure(cases, plan.rounds, WARM_UPS);
-  const waiting = world.topology.host("server").tcp.rows().filter((row) => row.state === "TIME-WAIT").length;
+  const waiting = world.topology
+    .host("server")
+    .tcp.rows()
+    .filter((row) => row.state === "TIME-WAIT").length;
   world.close();
   return {
     name: "connect",
@@ -169,46 +179,93 @@ export interface RecordingReport {
 }
 
 const DRAIN_EVERY_NS = 100e6;
+const RECORDING_CONNECTIONS = 100;
+/** CPU seconds until sampling has found its level. */
+const SETTLE_SECONDS = 4;
 
-/** What the journey recorder costs: the same world with recording on and off, in turn. */
+/** A server that is recorded, its collector in the same thread. */
+class RecordedWorld {
+  readonly collector: Collector;
+  private readonly world: World;
+  private conns: readonly Conn[] = [];
+  private readonly recorders: Recorder[] = [];
+  private drainedNs = 0;
+
+  constructor(options: CollectorOptions) {
+    this.collector = new Collector(options);
+    this.world = new World({
+      time: "real",
+      topology: oneLink(),
+      traceOf: (clock) => this.record(clock),
+      afterTurn: (nowNs) => this.drain(nowNs),
+    });
+  }
+
+  async open(): Promise<this> {
+    await serveHello(this.world);
+    this.conns = await connectMany(this.world, HTTP_PORT, RECORDING_CONNECTIONS);
+    return this;
+  }
+
+  ask(requests: number): Promise<void> {
+    return roundTrips(this.world, this.conns, requests);
+  }
+
+  setRecording(on: boolean): void {
+    this.collector.setRecording(on);
+    for (const recorder of this.recorders) recorder.sync();
+  }
+
+  close(): void {
+    this.world.close();
+  }
+
+  private record(clock: Clock): Recorder {
+    const recorder = new Recorder(clock);
+    this.collector.attach(recorder.buffer, "server");
+    this.recorders.push(recorder);
+    return recorder;
+  }
+
+  private drain(nowNs: Ns): void {
+    if (nowNs - this.drainedNs < DRAIN_EVERY_NS) return;
+    this.drainedNs = nowNs;
+    this.collector.drain(nowNs);
+    for (const recorder of this.recorders) recorder.sync();
+  }
+}
+
+/** The sampling that the default collector finds under this load: one connection in so many. */
+async function settledSampling(requests: number): Promise<number> {
+  const world = await new RecordedWorld({}).open();
+  const from = cpuSeconds();
+  while (cpuSeconds() - from < SETTLE_SECONDS) await world.ask(requests);
+  const { sampling } = world.collector.counters();
+  world.close();
+  return sampling;
+}
+
+/**
+ * What the journey recorder and its collector cost: the same world with recording on and off, in turn. Sampling is held
+ * at the level that the default budget settles on: pauses between rounds would look like a quiet server to it.
+ */
 export async function recording(plan: Plan): Promise<RecordingReport> {
-  const collector = new Collector();
-  let drainedNs = 0;
-  const world = new World({
-    time: "real",
-    topology: oneLink(),
-    traceOf: (clock) => {
-      const recorder = new Recorder(clock);
-      collector.attach(recorder.buffer, "server");
-      recorders.push(recorder);
-      return recorder;
-    },
-    afterTurn: (nowNs) => {
-      if (nowNs - drainedNs < DRAIN_EVERY_NS) return;
-      drainedNs = nowNs;
-      collector.drain(nowNs);
-      for (const recorder of recorders) recorder.sync();
-    },
-  });
-  await serveHello(world);
-  const conns = await connectMany(world, HTTP_PORT, 100);
   const requests = Math.round(60_000 * plan.work);
+  const sampling = await settledSampling(requests);
+  const world = await new RecordedWorld({ budgetPerSecond: Number.POSITIVE_INFINITY }).open();
+  world.collector.setSampling(Math.log2(sampling));
   const round = (on: boolean): Case => ({
     name: on ? "recording on" : "recording off",
     run: async () => {
-      collector.setRecording(on);
-      for (const recorder of recorders) recorder.sync();
-      await roundTrips(world, conns, requests);
+      world.setRecording(on);
+      await world.ask(requests);
       return requests;
     },
   });
-  // Two seconds of warm-up, so that sampling has found its level before the first round that counts.
-  const settle = cpuSeconds();
-  while (cpuSeconds() - settle < 2) await round(true).run();
   const [off, on] = await measure([round(false), round(true)], plan.rounds, WARM_UPS);
   if (off === undefined || on === undefined) throw new Error("unreachable");
   const ratios = on.cpuSeconds.map((seconds, i) => seconds / (off.cpuSeconds[i] as number));
-  const { sampling, rings } = collector.counters();
+  const { rings } = world.collector.counters();
   world.close();
   return {
     name: "recording",
@@ -219,8 +276,6 @@ export async function recording(plan: Plan): Promise<RecordingReport> {
     on,
     sampling,
     lost: rings.reduce((sum, ring) => sum + ring.lost, 0),
-    setUp: "GET /hello keep-alive, 100 connections, one link; recorder on the server, collector drained every 100 ms",
+    setUp: `GET /hello keep-alive, ${RECORDING_CONNECTIONS} connections, one link; server recorded, collector in the same thread`,
   };
 }
-
-const recorders: Recorder[] = [];

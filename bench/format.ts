@@ -31,9 +31,14 @@ export function formatRecording(report: RecordingReport): string {
 }
 
 export function formatCalibration(report: Calibration): string {
-  const lines = ["calibrate: ns per unit of each kind of work", `  ${"kind".padEnd(16)}${cell("minimum")}${cell("median")}  what was run`];
+  const lines = [
+    "calibrate: ns per unit of each kind of work",
+    `  ${"kind".padEnd(16)}${cell("minimum")}${cell("median")}  what was run`,
+  ];
   for (const row of report.rows) {
-    lines.push(`  ${row.kind.padEnd(16)}${cell(row.minimumNs.toFixed(3))}${cell(row.medianNs.toFixed(3))}  ${row.what}`);
+    lines.push(
+      `  ${row.kind.padEnd(16)}${cell(row.minimumNs.toFixed(3))}${cell(row.medianNs.toFixed(3))}  ${row.what}`,
+    );
   }
   return lines.join("\n");
 }

@@ -5,11 +5,11 @@
 import { ANY_V4 } from "../src/base/address.ts";
 import type { NetDevice } from "../src/netdev/net-device.ts";
 import type { Conn } from "../src/runtime/port.ts";
+import { FREE_COSTS } from "../src/sim/cost-model.ts";
+import * as linux from "../src/socket/constants.ts";
 import type { Stack } from "../src/stack.ts";
 import { connectMany, STREAM_PORT } from "./load.ts";
 import { oneLink, World } from "./world.ts";
-import { FREE_COSTS } from "../src/sim/cost-model.ts";
-import * as linux from "../src/socket/constants.ts";
 
 const CONNECTIONS = 32;
 /** Bursts in one round; each sends one segment on every connection. */
@@ -87,7 +87,7 @@ class FrameBench {
     return new FrameBench(world, conns, payloadBytes);
   }
 
-  /** `BURSTS` bursts of `count` segments: ns per softirq run, per interrupt that the timer raised, per burst of sends. */
+  /** `BURSTS` bursts of `count` segments: ns per softirq run, per interrupt raised by its timer, per burst sent. */
   round(count: number): { softirqNs: number; interruptNs: number; sendNs: number } {
     this.softirqNs = this.softirqs = this.interruptNs = this.interrupts = this.sendNs = 0;
     for (let i = 0; i < BURSTS; i++) this.burst(count);

@@ -2,12 +2,23 @@
  * `npm run bench -- [what…] [--json]`: what the stack costs, both ends in one process, no kernel. See
  * docs/performance.md for the method and the results.
  */
-import { arch, cpus, platform } from "node:os";
-import { parseArgs } from "node:util";
+
 import { spawnSync } from "node:child_process";
+import { arch, cpus, platform } from "node:os";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import { calibrate } from "./calibrate.ts";
-import { bulk, connect, type IdleReport, idle, type Plan, type RecordingReport, type Report, recording, roundTrip } from "./cases.ts";
+import {
+  bulk,
+  connect,
+  type IdleReport,
+  idle,
+  type Plan,
+  type RecordingReport,
+  type Report,
+  recording,
+  roundTrip,
+} from "./cases.ts";
 import { formatCalibration, formatIdle, formatRecording, formatReport } from "./format.ts";
 
 const HELP = `Usage: npm run bench -- [command…] [options]
@@ -73,7 +84,8 @@ function readOptions(): Options | number {
   if (unknown !== undefined) return usage(`there is no benchmark "${unknown}"`);
   const rounds = Number(values.rounds);
   const work = Number(values.work);
-  if (!Number.isInteger(rounds) || rounds < 1 || rounds > 1000) return usage("--rounds is a whole number from 1 to 1000");
+  if (!Number.isInteger(rounds) || rounds < 1 || rounds > 1000)
+    return usage("--rounds is a whole number from 1 to 1000");
   if (!(work >= 0.01 && work <= 100)) return usage("--work is a number from 0.01 to 100");
   const commands = positionals.length > 0 ? (positionals as Command[]) : COMMANDS;
   return { commands, plan: { rounds, work }, json: values.json };

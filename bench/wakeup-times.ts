@@ -11,7 +11,12 @@ const PAUSE_NS = 200_000n;
 export function wakeupTimes(rounds: number): number[] {
   const rings = SyscallRings.shared();
   const worker = new Worker(new URL("./doorbell-echo.js", import.meta.url), { workerData: rings.buffer });
-  const samples = Array.from({ length: rounds + 1 }, () => quantile(Array.from({ length: TRIPS }, () => trip(rings)), 0.5));
+  const samples = Array.from({ length: rounds + 1 }, () =>
+    quantile(
+      Array.from({ length: TRIPS }, () => trip(rings)),
+      0.5,
+    ),
+  );
   Atomics.store(rings.control, Control.processDoorbell, -1);
   Atomics.notify(rings.control, Control.processDoorbell);
   worker.unref();

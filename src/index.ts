@@ -15,6 +15,7 @@ export { Recorder } from "./journey/recorder.ts";
 export { renderFlow, renderLine, renderWaterfall } from "./journey/render.ts";
 export type { Conn, Listener, Network, Runtime } from "./runtime/port.ts";
 export * from "./server/index.ts";
+export { MemoryFiles } from "./sim/memory-files.ts";
 export { DeadlockError, Sim, type SimOptions } from "./sim/sim.ts";
 export { VirtualClock } from "./sim/virtual-clock.ts";
 export { Stack } from "./stack.ts";

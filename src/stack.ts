@@ -25,7 +25,7 @@ import type { FileSystem } from "./socket/file-system.ts";
 import { ProcessTable } from "./socket/process-table.ts";
 import { RingPort } from "./socket/ring-port.ts";
 import { RingServer } from "./socket/ring-server.ts";
-import { DEFAULT_RING_SIZES, SyscallRings } from "./socket/rings.ts";
+import { SyscallRings } from "./socket/rings.ts";
 import { Tcp } from "./transport/tcp/tcp.ts";
 import { Udp } from "./transport/udp/udp.ts";
 
@@ -48,9 +48,6 @@ export interface StackOptions {
 export interface ProcessOptions extends Partial<Omit<InlineProcessOptions, "port" | "timers" | "pid">> {
   readonly name: string;
 }
-
-/** An inline call is taken as it is made: the submission ring holds one, and a small ring stays in the cache. */
-const INLINE_SUBMISSIONS = 64;
 
 export class Stack {
   readonly name: string;
@@ -141,7 +138,7 @@ export class Stack {
   /** A process in this thread: its system calls run as they are made. */
   spawn(options: ProcessOptions): InlineProcess {
     const { clock, timers, trace, pool } = this.env;
-    const rings = new SyscallRings({ ...DEFAULT_RING_SIZES, submissions: INLINE_SUBMISSIONS });
+    const rings = new SyscallRings();
     let inline: InlineProcess | null = null;
     const server = this.attachProcess(options.name, rings, () => inline?.wake());
     const { pid } = server.process;

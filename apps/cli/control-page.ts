@@ -17,7 +17,10 @@ h1 { font-size: 1.4rem; margin: 0 0 .2rem } h2 { font-size: 1.1rem; margin: 2rem
 p { margin: .3rem 0 } .soft { color: var(--soft) }
 code, td, .bar { font-family: ui-monospace, monospace; font-size: .85rem }
 table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; padding: .2rem .6rem .2rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
+th, td { text-align: left; padding: .2rem .6rem .2rem 0; border-bottom: 1px solid var(--line); vertical-align: top;
+  overflow-wrap: anywhere }
+li table { width: auto; min-width: 60% } li .time { text-align: right; padding-right: 2rem; white-space: nowrap;
+  font-variant-numeric: tabular-nums }
 button { font: inherit; padding: .25rem .8rem } :focus-visible { outline: 3px solid #0072b2; outline-offset: 2px }
 ol { list-style: none; margin: 0; padding: 0 } li { border-bottom: 1px solid var(--line); padding: .5rem 0 }
 .bar { display: flex; height: 1.1rem; margin: .3rem 0; background: var(--line); overflow: hidden }
@@ -27,7 +30,8 @@ ol { list-style: none; margin: 0; padding: 0 } li { border-bottom: 1px solid var
 .decrypt { background-color: #cc79a7 }
 .parse { background-color: #009e73 }
 .decode { background-color: #f0e442 } .process { background-color: #d55e00 } .respond { background-color: #0072b2 }
-.key span { display: inline-block; width: .9rem; height: .9rem; margin: 0 .3rem 0 .9rem; vertical-align: -.1rem }
+.key span { white-space: nowrap; margin-left: .9rem }
+.key i { display: inline-block; width: .9rem; height: .9rem; margin-right: .3rem; vertical-align: -.1rem }
 details summary { cursor: pointer }
 `;
 
@@ -57,9 +61,9 @@ function make(tag, text, name) {
 }
 function row(segment) {
   const tr = make("tr");
-  const why = (segment.reason || "") + (segment.by ? " (by " + JSON.stringify(segment.by) + ")" : "");
+  const why = (segment.reason || "") + (segment.by ? " by " + (typeof segment.by === "number" ? "#" : "") + segment.by : "");
   const texts = [segment.stage, segment.kind, time(segment.endNs - segment.startNs), why];
-  for (const text of texts) tr.append(make("td", text));
+  texts.forEach((text, column) => tr.append(make("td", text, column === 2 ? "time" : "")));
   return tr;
 }
 function show(journey) {
@@ -77,7 +81,7 @@ function show(journey) {
     if (segment.endNs > segment.startNs) bar.append(part);
   }
   for (const title of ["stage", "kind", "time", "reason"]) {
-    const th = make("th", title);
+    const th = make("th", title, title === "time" ? "time" : "");
     th.scope = "col";
     head.append(th);
   }
@@ -91,7 +95,7 @@ async function start() {
   const info = await (await fetch("/api/info")).json();
   paused = info.acceptPaused;
   const parts = ["sojourn " + info.version, "kernel " + info.mode, info.truth, "site " + info.site];
-  document.getElementById("info").textContent = parts.join(", ");
+  document.getElementById("info").textContent = parts.join(" \\u00b7 ");
   for (const journey of (await (await fetch("/api/journeys?limit=" + KEEP)).json()).reverse()) show(journey);
   const events = new EventSource("/api/journeys/stream");
   events.addEventListener("journey", (event) => { if (!held) show(JSON.parse(event.data)); });
@@ -128,7 +132,7 @@ export function controlPage(nonce: string): string {
     return `<tr>${cells.join("")}</tr>`;
   });
   const groups = [...new Set(STAGES.map((stage) => stage.group))];
-  const key = groups.map((group) => `<span class="${group}"></span>${group}`);
+  const key = groups.map((group) => `<span><i class="${group}"></i>${group}</span>`);
   const stages = JSON.stringify(STAGES.map((stage) => [stage.name, stage.group]));
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -141,7 +145,7 @@ export function controlPage(nonce: string): string {
 <p><button id="hold" type="button">Hold the list</button>
 <button id="accept" type="button" disabled>Pause accept()</button>
 <span id="state" role="status" class="soft">connecting</span></p>
-<p class="key soft">Hatched is waiting, plain is working. ${key.join("")}</p>
+<p class="key soft">Hatched is waiting, plain is working. ${key.join(" ")}</p>
 <ol id="journeys"></ol>
 <h2>Control API</h2>
 <p class="soft">GET needs nothing but this machine; PUT needs <code>Authorization: Bearer TOKEN</code>.</p>

@@ -133,6 +133,8 @@ export type Label = (typeof Label)[keyof typeof Label];
 export interface Tracepoints {
   /** See the guard above. */
   mask: number;
+  /** Once per batch, by whoever turns this kernel or process: takes over a mask that was changed from outside. */
+  sync?(): void;
   /** Record that `point` happened to `id`, now. */
   stamp(point: Point, id: number, a: number, b: number): void;
   /** Record that `child` covers [lo,hi) of `parent`'s stream, now. */

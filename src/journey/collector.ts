@@ -21,8 +21,10 @@ export interface CollectorOptions extends JoinOptions {
    * 10 ms; 0 in virtual time.
    */
   graceNs?: Ns;
-  /** Records per second above which fewer connections are recorded; default 50,000 (the join takes
-   * about 0.7 µs per record: 3.5 % of a core). Infinity: never. */
+  /**
+   * Records per second above which fewer connections are recorded; default 15,000 (joining takes 2.5 to 3.5 µs per
+   * record, measured by `npm run bench -- recording`: some 5 % of a core). Infinity: never.
+   */
   budgetPerSecond?: number;
   /** Records taken by one `drain` at most; default 100,000. */
   drainRecords?: number;
@@ -60,7 +62,7 @@ export class Collector {
 
   constructor(options: CollectorOptions = {}) {
     this.graceNs = options.graceNs ?? 10 * MILLISECOND;
-    this.budgetPerSecond = options.budgetPerSecond ?? 50_000;
+    this.budgetPerSecond = options.budgetPerSecond ?? 15_000;
     this.drainRecords = options.drainRecords ?? 100_000;
     this.store = new JourneyStore(options.journeys ?? 1000);
     this.join = new Join((journey) => {

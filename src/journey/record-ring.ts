@@ -66,6 +66,14 @@ export function initRing(buffer: ArrayBufferLike, records = DEFAULT_RECORDS, lab
   words[Word.labelBytes] = labelBytes;
 }
 
+/** A fresh, empty ring; `shared` for one that crosses threads. */
+export function newRing(shared: boolean, records: number, labelBytes: number): ArrayBufferLike {
+  const length = ringByteLength(records, labelBytes);
+  const buffer = shared ? new SharedArrayBuffer(length) : new ArrayBuffer(length);
+  initRing(buffer, records, labelBytes);
+  return buffer;
+}
+
 function isPowerOfTwo(n: number): boolean {
   return Number.isInteger(n) && n > 0 && (n & (n - 1)) === 0;
 }

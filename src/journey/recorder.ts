@@ -9,14 +9,13 @@ import type { Label, Point, Tracepoints } from "../base/tracepoints.ts";
 import {
   DEFAULT_LABEL_BYTES,
   DEFAULT_RECORDS,
-  initRing,
+  newRing,
   KIND_FACTOR,
   Kind,
   LABEL_MAX_BYTES,
   OP_GAP,
   RECORD_NUMBERS,
   RingViews,
-  ringByteLength,
   Word,
 } from "./record-ring.ts";
 
@@ -53,10 +52,7 @@ export class Recorder implements Tracepoints {
 
   /** A fresh, initialised ring; `shared` for one that crosses threads. */
   static newBuffer(shared = false, records = DEFAULT_RECORDS, labelBytes = DEFAULT_LABEL_BYTES): ArrayBufferLike {
-    const length = ringByteLength(records, labelBytes);
-    const buffer = shared ? new SharedArrayBuffer(length) : new ArrayBuffer(length);
-    initRing(buffer, records, labelBytes);
-    return buffer;
+    return newRing(shared, records, labelBytes);
   }
 
   /** The driver calls it once per batch: takes over the collector's sampling mask. */

@@ -347,7 +347,11 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
     if (this.isBodyOver && !this.isInputOver && this.at === this.end && !this.aborted) {
       this.setDeadline(Deadline.none, NEVER);
       const n = this.fill(g, this.core.scratch.length);
-      if (n === PARKED) return false;
+      if (n === PARKED) {
+        // It only watches; what it waits for is its handler.
+        g.parkedOn = "handler";
+        return false;
+      }
       if (n === 0) this.isInputOver = true;
       if (n < 0) this.clientGone();
     }

@@ -4,7 +4,7 @@
  * Conservation: frames in = delivered + dropped + still owned. A frame that did its work (`consumed`) is delivered.
  */
 import { DROP_REASONS, DropReason } from "../base/drop-reasons.ts";
-import { Label, type Tracepoints } from "../base/tracepoints.ts";
+import { Label, Point, type Tracepoints } from "../base/tracepoints.ts";
 import type { SkBuff, SkBuffPool } from "./skb.ts";
 
 /** Enough for an IP header with options and the ports behind it. */
@@ -28,8 +28,9 @@ export class DropCounters {
     this.pool.release(skb);
   }
 
-  /** Who was dropped: the join finds the connection by the addresses and ports in the packet's first bytes. */
+  /** When it had come (if it came from a wire), and who was dropped: the join finds the connection by the addresses and ports in the packet's first bytes. */
   private tell(skb: SkBuff, reason: DropReason): void {
+    if (skb.arrivedNs > 0) this.trace.stamp(Point.frameReceived, skb.id, skb.arrivedNs, skb.polledNs);
     if (skb.net > 0) {
       this.trace.label(Label.packet, skb.id, skb.bytes, skb.net, Math.min(PACKET_LABEL_BYTES, skb.tail - skb.net));
     }

@@ -42,7 +42,7 @@ async function faultsOf(plan: TrafficPlan): Promise<string[]> {
     link: plan.link,
     arp: true,
     conservation: true,
-    timeouts: PATIENT,
+    site: { timeouts: PATIENT, ...(plan.backlog === null ? {} : { listen: { backlog: plan.backlog } }) },
     shelf,
   });
   try {

@@ -47,8 +47,8 @@ export interface WorldOptions {
   readonly arp?: boolean;
   /** Balance the books after every step. */
   readonly conservation?: boolean;
-  /** The site's patience; by default what `sojourn serve` has. */
-  readonly timeouts?: ServerOptions["timeouts"];
+  /** The site's patience and backlog; by default what `sojourn serve` has. */
+  readonly site?: Pick<ServerOptions, "timeouts" | "listen">;
   /** Where its packet memory comes from; by default it is its own. */
   readonly shelf?: ArenaShelf;
 }
@@ -125,8 +125,7 @@ export class World {
   /** Builds it and waits until the site listens. */
   static async open(options: WorldOptions): Promise<World> {
     const world = new World(options);
-    const { timeouts = {} } = options;
-    world.site = await world.sim.run(world.server.listenAndServe(`:${SERVER_PORT}`, benchMux(), { timeouts }));
+    world.site = await world.sim.run(world.server.listenAndServe(`:${SERVER_PORT}`, benchMux(), options.site));
     // The client process makes its epoll instance with its first connection: what comes after it is a leak.
     await world.sim.run(world.user.network.dial(SERVER_ADDRESS, SERVER_PORT).then((conn) => conn.close()));
     await world.sim.becomeIdle(NEVER);

@@ -49,6 +49,8 @@ export interface TrafficPlan {
   readonly seed: number;
   readonly delayUs: number;
   readonly link: Partial<LinkSettings>;
+  /** listen(2)'s; null: as many as can come. */
+  readonly backlog: number | null;
   /** accept() is paused from `atMs` for `ms`. */
   readonly pause: { readonly atMs: number; readonly ms: number } | null;
   readonly clients: readonly ClientPlan[];
@@ -56,7 +58,15 @@ export interface TrafficPlan {
 
 const ask: fc.Arbitrary<Ask> = fc.oneof(
   fc.record({ kind: fc.constantFrom("hello" as const, "head" as const, "missing" as const) }),
-  fc.record({ kind: fc.constant("bytes" as const), n: fc.oneof(fc.nat(3000), fc.nat(300_000)) }),
+  fc.record({
+    kind: fc.constant("bytes" as const),
+    n: fc.oneof(
+      { weight: 4, arbitrary: fc.nat(3000) },
+      { weight: 4, arbitrary: fc.nat(100_000) },
+      // More than a process keeps pending: its handler has to wait.
+      { weight: 1, arbitrary: fc.integer({ min: 300_000, max: 700_000 }) },
+    ),
+  }),
   fc.record({
     kind: fc.constant("echo" as const),
     n: fc.oneof(fc.nat(100), fc.nat(6000), fc.nat(60_000)),
@@ -118,6 +128,7 @@ export const traffic: fc.Arbitrary<TrafficPlan> = fc.record({
     jitterNs: fc.constantFrom(0, 0, 5000, 400_000),
     rateBitsPerSecond: fc.constantFrom(0, 0, 0, 20e6),
   }),
+  backlog: fc.option(fc.nat(2), { freq: 2 }),
   pause: fc.option(fc.record({ atMs: fc.nat(40), ms: fc.integer({ min: 1, max: 200 }) }), { freq: 2 }),
   clients: fc.array(client, { minLength: 1, maxLength: 5 }),
 });
@@ -178,16 +189,18 @@ class Client {
   async run(): Promise<void> {
     const { story } = this;
     await this.sleep(story.plan.startMs * MILLISECOND);
+    let conn: Conn | null = null;
     try {
-      const conn = await this.world.dial(story.plan.kind === "refused" ? CLOSED_PORT : undefined);
+      conn = await this.world.dial(story.plan.kind === "refused" ? CLOSED_PORT : undefined);
       story.port = conn.local.port;
       if (story.plan.kind === "mute") await this.beMute(conn, story.plan);
       else if (story.plan.kind === "talk") await this.talk(conn, story.plan);
-      conn.close();
     } catch (error) {
       const { code, name } = error as { code?: string; name: string };
       if (code === undefined && name !== "TruncatedError") throw error;
       story.failure = code ?? name;
+    } finally {
+      conn?.close();
     }
   }
 
