@@ -2,8 +2,8 @@
  * The worlds that are measured: hosts in one process, joined by links in memory, processes `inline`. No kernel.
  *
  * `real` turns the stack by the machine's clock, as `serve --kernel inline` does, without the event loop: work is
- * always due, so nothing sleeps. `virtual` jumps from deadline to deadline: links may have delays, and waiting costs nothing.
- * Either way CPU time is what the code of both ends takes.
+ * always due, so nothing sleeps. `virtual` jumps from deadline to deadline: links may have delays, and waiting costs
+ * nothing. Either way CPU time is what the code of both ends takes.
  */
 import { type Address, parseAddress } from "../src/base/address.ts";
 import type { Clock, Ns } from "../src/base/time.ts";

@@ -21,6 +21,7 @@ import { listenAndServe, type Server, type ServerOptions } from "./server/server
 import { DropCounters } from "./skb/drop.ts";
 import type { HostEnv } from "./skb/host-env.ts";
 import type { SkBuffPool } from "./skb/skb.ts";
+import { NOFILE_HARD } from "./socket/constants.ts";
 import type { FileSystem } from "./socket/file-system.ts";
 import { ProcessTable } from "./socket/process-table.ts";
 import { RingPort } from "./socket/ring-port.ts";
@@ -130,6 +131,8 @@ export class Stack {
   /** The kernel's side of a process that runs in a thread of its own; `toProcess` rings that thread's doorbell. */
   attachProcess(name: string, rings: SyscallRings, toProcess: () => void): RingServer {
     const process = this.processes.create(name);
+    // As Go's runtime does at start: a server needs a descriptor per connection.
+    process.fds.setSoftLimit(NOFILE_HARD);
     const server = new RingServer(rings, process, { toProcess });
     this.ringServers.set(process.pid, server);
     return server;

@@ -191,6 +191,11 @@ export class StreamTimes {
     this.serverIsn = synAck?.seq ?? 0;
   }
 
+  /** Did a segment of the client arrive at that very moment? */
+  hasArrival(atNs: Ns): boolean {
+    return this.segments.some((s) => s.inward && s.atNs === atNs);
+  }
+
   /** First arrival of byte `offset` from the client; −1 if it never came. */
   arrivedNs(offset: number): Ns {
     return this.firstWith(true, this.clientIsn, offset);

@@ -54,11 +54,10 @@ export function serveCommand(terminal: Terminal): Command {
     .option("--gateway <address>", "with --tap: the default gateway", (text) => values.parseIpv4("--gateway", text))
     .option("--router", "with --tap: put the router between the TAP and the server")
     .option("--stream <path>", "serve on a framed stream socket at this path")
-    .option(
-      "--link <settings>",
-      "the wire, e.g. delay=10ms,rate=10mbit,loss=1%",
-      (text) => values.parseLinkSettings("--link", values.splitPairs("--link", text)),
-      {},
+    .addOption(
+      new Option("--link <settings>", "the wires, e.g. delay=10ms,rate=10mbit,loss=1%")
+        .argParser((text) => values.parseLinkSettings("--link", values.splitPairs("--link", text)))
+        .default({}, "delay=2.5ms"),
     )
     .addOption(
       new Option("--kernel <mode>", "the kernel in a thread of its own, or inline")
@@ -81,19 +80,21 @@ export function serveCommand(terminal: Terminal): Command {
       values.parseInteger("--seed", text, 0, 0xffffffff),
     )
     .option("--quiet", "print one line with the addresses")
-    .option(
-      "--max-body <size>",
-      "largest request body (default: 1GiB)",
-      (text) => values.parseBytes("--max-body", text),
-      2 ** 30,
+    .addOption(
+      new Option("--max-body <size>", "largest request body")
+        .argParser((text) => values.parseBytes("--max-body", text))
+        .default(2 ** 30, "1GiB"),
     )
-    .option(
-      "--header-timeout <duration>",
-      "a request's head must arrive within (default: 10s)",
-      duration("--header-timeout"),
-      10e9,
+    .addOption(
+      new Option("--header-timeout <duration>", "a request's head must arrive within")
+        .argParser(duration("--header-timeout"))
+        .default(10e9, "10s"),
     )
-    .option("--body-timeout <duration>", "a body may pause for (default: 30s)", duration("--body-timeout"), 30e9)
+    .addOption(
+      new Option("--body-timeout <duration>", "a body may pause for")
+        .argParser(duration("--body-timeout"))
+        .default(30e9, "30s"),
+    )
     .action((flags: ServeFlags) => serve(flags, terminal));
 }
 

@@ -7,20 +7,30 @@
  */
 import { dropReasonName } from "../../base/drop-reasons.ts";
 import type { Ns } from "../../base/time.ts";
-import type { Journey, Outcome } from "../journey.ts";
+import type { Outcome } from "../journey.ts";
 import type { ConnectionFacts } from "./facts.ts";
 import type { Join } from "./join.ts";
 import { Limits } from "./limits.ts";
 import { isDuplicate, isRefusal } from "./outcome.ts";
 import { type PacketHead, parsePacket } from "./packet-label.ts";
+import { SegmentLine } from "./segment-line.ts";
 
 /** Drops and labels of the same frame come one after the other; how many may be between. */
 const PAIRING = 64;
 
+interface Drop {
+  atNs: Ns;
+  reason: number;
+  /** When the frame had come, and when NAPI took it; `atNs` if nobody said. */
+  arrivedNs: Ns;
+  polledNs: Ns;
+}
+
 interface DroppedSyn {
   local: string;
   remote: string;
-  firstNs: Ns;
+  /** The first one; and when the last one was dropped. */
+  first: Drop;
   lastNs: Ns;
   count: number;
   reason: number;
@@ -32,7 +42,7 @@ export class DropWatch {
   private readonly join: Join;
   private readonly syns = new Map<string, DroppedSyn>();
   private readonly owners = new Map<string, ConnectionFacts>();
-  private readonly drops = new Map<number, { atNs: Ns; reason: number }>();
+  private readonly drops = new Map<number, Drop>();
   private readonly heads = new Map<number, PacketHead>();
 
   constructor(join: Join) {
@@ -47,13 +57,16 @@ export class DropWatch {
       this.join.frames.forget(id);
       return;
     }
+    const { frames } = this.join;
+    frames.find(id, atNs);
+    const drop: Drop = { atNs, reason, arrivedNs: frames.arrivedNs, polledNs: frames.polledNs };
     const head = this.heads.get(id);
     if (head === undefined) {
-      remember(this.drops, id, { atNs, reason });
+      remember(this.drops, id, drop);
       return;
     }
     this.heads.delete(id);
-    this.pair(atNs, reason, head);
+    this.pair(drop, head);
   }
 
   /** The first bytes of dropped frame `id` (the label may come before or after the drop). */
@@ -66,7 +79,7 @@ export class DropWatch {
       return;
     }
     this.drops.delete(id);
-    this.pair(drop.atNs, drop.reason, head);
+    this.pair(drop, head);
   }
 
   /** `connection` now has its tuple: earlier dropped SYNs of that tuple were tries of its client. */
@@ -76,10 +89,10 @@ export class DropWatch {
     const syn = this.syns.get(key);
     if (syn === undefined) return;
     this.syns.delete(key);
-    connection.lostSynNs = syn.firstNs;
+    connection.lostSynNs = syn.first.arrivedNs;
     connection.lostSyns = syn.count;
     connection.drops += syn.count;
-    connection.mark({ name: "dropped", atNs: syn.firstNs, reason: dropReasonName(syn.reason), value: syn.count });
+    connection.mark({ name: "dropped", atNs: syn.first.atNs, reason: dropReasonName(syn.reason), value: syn.count });
   }
 
   /** The connection is gone. */
@@ -97,36 +110,36 @@ export class DropWatch {
     }
   }
 
-  private pair(atNs: Ns, reason: number, head: PacketHead): void {
+  private pair(drop: Drop, head: PacketHead): void {
+    const { atNs, reason } = drop;
     const owner = this.owners.get(tupleKey(head));
     if (owner !== undefined) {
       owner.drops++;
       owner.mark({ name: "dropped", atNs, reason: dropReasonName(reason) });
       if (head.data && !isDuplicate(reason)) owner.receive.droppedNs = Math.min(owner.receive.droppedNs, atNs);
-    } else if (head.syn && !head.ack) this.droppedSyn(atNs, reason, head);
+    } else if (head.syn && !head.ack) this.droppedSyn(drop, head);
     else {
       const name = dropReasonName(reason);
       this.unowned.set(name, (this.unowned.get(name) ?? 0) + 1);
     }
   }
 
-  private droppedSyn(atNs: Ns, reason: number, head: PacketHead): void {
+  private droppedSyn(drop: Drop, head: PacketHead): void {
     const key = tupleKey(head);
     const known = this.syns.get(key);
+    const { atNs, reason } = drop;
     if (isRefusal(reason)) {
       this.syns.delete(key);
       const { local, remote } = head;
-      this.tell(
-        { local, remote, firstNs: known?.firstNs ?? atNs, lastNs: atNs, count: (known?.count ?? 0) + 1, reason },
-        "refused",
-      );
+      const count = (known?.count ?? 0) + 1;
+      this.tell({ local, remote, first: known?.first ?? drop, lastNs: atNs, count, reason }, "refused");
     } else if (known !== undefined) {
       known.lastNs = atNs;
       known.count++;
       known.reason = reason;
     } else {
       if (this.syns.size >= Limits.droppedSyns) this.tellOldest();
-      this.syns.set(key, { local: head.local, remote: head.remote, firstNs: atNs, lastNs: atNs, count: 1, reason });
+      this.syns.set(key, { local: head.local, remote: head.remote, first: drop, lastNs: atNs, count: 1, reason });
     }
   }
 
@@ -140,20 +153,12 @@ export class DropWatch {
 
   /** From the first dropped SYN to the last: nothing more is known. */
   private tell(syn: DroppedSyn, outcome: Outcome): void {
-    const { firstNs, lastNs, count } = syn;
-    const segments: Journey["segments"] = [
-      { stage: "softirq", group: "read", kind: "work", startNs: firstNs, endNs: firstNs },
-    ];
-    if (lastNs > firstNs) {
-      segments.push({
-        stage: "retransmission",
-        group: "network",
-        kind: "wait",
-        startNs: firstNs,
-        endNs: lastNs,
-        reason: "retransmission",
-      });
-    }
+    const { first, lastNs, count } = syn;
+    const startNs = first.arrivedNs;
+    const line = new SegmentLine(startNs, lastNs);
+    line.until(first.polledNs, "rx-ring", "irq");
+    line.pass(first.atNs, "softirq");
+    line.until(lastNs, "retransmission", "retransmission");
     const reason = dropReasonName(syn.reason);
     this.join.tell({
       id: this.join.nextConnectionJourney(),
@@ -162,10 +167,10 @@ export class DropWatch {
       connection: { id: 0, local: syn.local, remote: syn.remote, protocol: "tcp", reused: false },
       request: null,
       response: null,
-      startNs: firstNs,
-      totalNs: lastNs - firstNs,
+      startNs,
+      totalNs: lastNs - startNs,
       respondedNs: null,
-      segments,
+      segments: line.finish(),
       spans: [],
       marks: [{ name: "dropped", atNs: lastNs, reason, value: count }],
       frames: { received: count, sent: 0, retransmitted: 0, dropped: count },
