@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type ControlServer, startControlServer } from "../apps/cli/control-server.ts";
+import { type ControlServer, startControlServer } from "../apps/control/control-server.ts";
 import { FakeBackend } from "./support/fake-backend.ts";
 
 const MAIN = join(dirname(fileURLToPath(import.meta.url)), "..", "dist", "apps", "cli", "main.js");

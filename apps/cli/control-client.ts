@@ -2,8 +2,8 @@
  * How the reading commands reach a running server: find it, ask it, and turn its refusals into `CommandError`.
  */
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
-import { CommandError, ExitCode } from "./exit-codes.ts";
-import { readRunRecords } from "./token-file.ts";
+import { CommandError, ExitCode } from "../control/exit-codes.ts";
+import { readRunRecords } from "../control/token-file.ts";
 
 export const DEFAULT_CONTROL_PORT = 4000;
 const ANSWER_TIMEOUT_MS = 10_000;

@@ -4,11 +4,11 @@
  */
 import type { Journey } from "../../src/journey/journey.ts";
 import { renderFlow, renderHeading, renderSegments } from "../../src/journey/render.ts";
-import type { ControlServer } from "./control-server.ts";
+import type { ControlServer } from "../control/control-server.ts";
 import { journeyPaint, printableJourney } from "./journey-paint.ts";
-import type { RunningServer } from "./serve-session.ts";
+import type { RunningServer } from "../serve/serve-session.ts";
 import { coloursOf, type Terminal } from "./terminal.ts";
-import { VERSION } from "./version.ts";
+import { VERSION } from "../control/version.ts";
 
 const MAX_LINES = 24;
 const MAX_COLUMNS = 80;

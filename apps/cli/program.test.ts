@@ -3,12 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { FakeBackend, sampleJourney } from "../../tests/support/fake-backend.ts";
-import { type ControlServer, startControlServer } from "./control-server.ts";
+import { type ControlServer, startControlServer } from "../control/control-server.ts";
 import { runCommandLine } from "./program.ts";
-import { readRunRecords, removeRunRecord, writeRunRecord } from "./token-file.ts";
+import { readRunRecords, removeRunRecord, writeRunRecord } from "../control/token-file.ts";
 
 // The commands are tested here, not the stack below `serve`.
-vi.mock("./serve-session.ts", () => ({ startServer: () => Promise.reject(new Error("no session in this test")) }));
+vi.mock("../serve/serve-session.ts", () => ({ startServer: () => Promise.reject(new Error("no session in this test")) }));
 
 let directory: string;
 let backend: FakeBackend;

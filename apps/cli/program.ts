@@ -13,9 +13,9 @@ import { serveCommand } from "./commands/serve.ts";
 import { ssCommand } from "./commands/ss.ts";
 import { straceCommand } from "./commands/strace.ts";
 import { sysctlCommand } from "./commands/sysctl.ts";
-import { describeError, ExitCode, exitCodeOf, UsageError } from "./exit-codes.ts";
+import { describeError, ExitCode, exitCodeOf, UsageError } from "../control/exit-codes.ts";
 import type { Terminal } from "./terminal.ts";
-import { VERSION } from "./version.ts";
+import { VERSION } from "../control/version.ts";
 
 /** Runs one command line (without node and script); resolves to the exit code. */
 export async function runCommandLine(args: readonly string[], terminal: Terminal): Promise<ExitCode> {

@@ -2,10 +2,10 @@
  * What every reading command shares: `--json`, `--host`, `--control`, and the way to the server.
  */
 import { Command } from "commander";
-import { HOSTS, type HostName } from "./backend.ts";
+import { HOSTS, type HostName } from "../control/backend.ts";
 import { type Control, findControl } from "./control-client.ts";
-import { UsageError } from "./exit-codes.ts";
-import { parseControlUrl } from "./values.ts";
+import { UsageError } from "../control/exit-codes.ts";
+import { parseControlUrl } from "../control/values.ts";
 
 export interface ReadingOptions {
   readonly json?: boolean;

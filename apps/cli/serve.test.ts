@@ -4,16 +4,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { FakeBackend, sampleJourney } from "../../tests/support/fake-backend.ts";
-import { CommandError, ExitCode } from "./exit-codes.ts";
+import { CommandError, ExitCode } from "../control/exit-codes.ts";
 import { firstScreen } from "./first-screen.ts";
 import { runCommandLine } from "./program.ts";
-import type { RunningServer, ServeOptions } from "./serve-session.ts";
+import type { RunningServer, ServeOptions } from "../serve/serve-session.ts";
 import type { Terminal } from "./terminal.ts";
 
 const session = vi.hoisted(() => ({
   start: (_options: unknown): Promise<unknown> => Promise.reject(new Error("not set")),
 }));
-vi.mock("./serve-session.ts", () => ({ startServer: (options: unknown) => session.start(options) }));
+vi.mock("../serve/serve-session.ts", () => ({ startServer: (options: unknown) => session.start(options) }));
 
 let directory: string;
 let backend: FakeBackend;

@@ -77,12 +77,12 @@ async function faultsOf(plan: TrafficPlan): Promise<string[]> {
 }
 
 /**
- * False for a client that resets its own connection, and for one a listener that remembers nothing has reset: its first
- * segment met a full accept queue, and a later one is no proof of a cookie.
+ * False for a client that resets its own connection, and for one whose listener remembers nothing: when its first
+ * segment meets a full accept queue, a later one is no proof of a cookie and is answered with a reset.
  */
 function isExpectedToFinish({ plan, failure }: ClientStory, forgets: boolean): boolean {
-  if (forgets && failure === "ECONNRESET") return false;
-  return plan.kind !== "talk" || plan.abortMs === 0;
+  if (plan.kind === "talk") return plan.abortMs === 0 && !(forgets && failure === "ECONNRESET");
+  return !forgets || plan.kind === "refused";
 }
 
 /** Did the client get what it asked for? */
@@ -130,9 +130,8 @@ function journeyFaults(story: ClientStory, journeys: readonly Journey[], mustFin
   if (plan.kind === "refused" || port === 0) return [];
   const requests = journeys.filter((j) => j.request !== null);
   if (plan.kind === "mute") {
-    return requests.length === 0 && journeys.length === 1
-      ? []
-      : [`port ${port}: ${journeys.length} journeys of a mute`];
+    const isTold = journeys.length === 1 || (journeys.length === 0 && !mustFinish);
+    return requests.length === 0 && isTold ? [] : [`port ${port}: ${journeys.length} journeys of a mute`];
   }
   const faults: string[] = [];
   if (mustFinish && requests.length !== exchanges.length) {

@@ -6,10 +6,10 @@ import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { delimiter, join } from "node:path";
 import { Command } from "commander";
-import { listenOnLoopback } from "../control-server.ts";
-import { CommandError, ExitCode } from "../exit-codes.ts";
+import { listenOnLoopback } from "../../control/control-server.ts";
+import { CommandError, ExitCode } from "../../control/exit-codes.ts";
 import { coloursOf, columns, json, type Terminal } from "../terminal.ts";
-import { readRunRecords, runDirectory } from "../token-file.ts";
+import { readRunRecords, runDirectory } from "../../control/token-file.ts";
 
 export interface Check {
   readonly name: string;

@@ -3,7 +3,7 @@
  */
 import type { Command } from "commander";
 import { formatNs } from "../../../src/journey/render.ts";
-import type { GoroutineRow } from "../backend.ts";
+import type { GoroutineRow } from "../../control/backend.ts";
 import { getJson } from "../control-client.ts";
 import { controlOf, type ReadingOptions, readingCommand } from "../reading-command.ts";
 import { columns, json, printable, type Terminal } from "../terminal.ts";

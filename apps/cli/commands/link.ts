@@ -2,12 +2,12 @@
  * `sojourn link`: interfaces in the shape of `ip -s link`, and the wires behind them. `link set` turns a wire's knobs.
  */
 import { Command } from "commander";
-import type { LinkRow } from "../backend.ts";
+import type { LinkRow } from "../../control/backend.ts";
 import { getJson, putJson } from "../control-client.ts";
-import { UsageError } from "../exit-codes.ts";
+import { UsageError } from "../../control/exit-codes.ts";
 import { controlOf, type ReadingOptions, readingCommand } from "../reading-command.ts";
 import { json, printable, type Terminal } from "../terminal.ts";
-import { parseControlUrl, parseLinkSettings, splitPairs } from "../values.ts";
+import { parseControlUrl, parseLinkSettings, splitPairs } from "../../control/values.ts";
 
 export function linkCommand(terminal: Terminal): Command {
   return readingCommand("link", "interfaces and wires, as `ip -s link` prints them")

@@ -3,15 +3,15 @@
  */
 import { Command, Option } from "commander";
 import type { Journey } from "../../../src/journey/journey.ts";
-import type { LinkSettings } from "../backend.ts";
+import type { LinkSettings } from "../../control/backend.ts";
 import { DEFAULT_CONTROL_PORT } from "../control-client.ts";
-import { type ControlServer, startControlServer } from "../control-server.ts";
-import { UsageError } from "../exit-codes.ts";
+import { type ControlServer, startControlServer } from "../../control/control-server.ts";
+import { UsageError } from "../../control/exit-codes.ts";
 import { firstScreen } from "../first-screen.ts";
-import { type RunningServer, type ServeOptions, startServer } from "../serve-session.ts";
+import { type RunningServer, type ServeOptions, startServer } from "../../serve/serve-session.ts";
 import type { Terminal } from "../terminal.ts";
-import { removeRunRecord, writeRunRecord } from "../token-file.ts";
-import * as values from "../values.ts";
+import { removeRunRecord, writeRunRecord } from "../../control/token-file.ts";
+import * as values from "../../control/values.ts";
 
 const DEFAULT_PORT = 3000;
 /** As Go, which takes net.core.somaxconn. */

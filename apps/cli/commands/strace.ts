@@ -2,11 +2,11 @@
  * `sojourn strace`: the system calls of a host's processes, in the look of `strace -f -tt`.
  */
 import type { Command } from "commander";
-import type { Info, SyscallRow } from "../backend.ts";
+import type { Info, SyscallRow } from "../../control/backend.ts";
 import { getJson } from "../control-client.ts";
 import { controlOf, type ReadingOptions, readingCommand } from "../reading-command.ts";
 import { json, printable, type Terminal } from "../terminal.ts";
-import { parseInteger } from "../values.ts";
+import { parseInteger } from "../../control/values.ts";
 
 const POLL_MS = 200;
 /** How much one poll asks for: more calls than this between two polls leave a gap, which is said. */

@@ -2,9 +2,9 @@
  * `sojourn sysctl`: the knobs of a kernel under their Linux names, as sysctl(8) prints and takes them.
  */
 import type { Command } from "commander";
-import type { SysctlRow } from "../backend.ts";
+import type { SysctlRow } from "../../control/backend.ts";
 import { getJson, putJson } from "../control-client.ts";
-import { UsageError } from "../exit-codes.ts";
+import { UsageError } from "../../control/exit-codes.ts";
 import { controlOf, type ReadingOptions, readingCommand } from "../reading-command.ts";
 import { json, type Terminal } from "../terminal.ts";
 

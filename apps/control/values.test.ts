@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { UsageError } from "./exit-codes.ts";
+import { UsageError } from "../control/exit-codes.ts";
 import * as values from "./values.ts";
 
 describe("values", () => {

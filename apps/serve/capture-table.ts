@@ -1,8 +1,8 @@
 /**
  * Captures under way: taps on the links of a topology, written as pcapng, fetched in chunks by the control plane.
  */
-import { enhancedPacket, interfaceDescription, type PacketOptions, sectionHeader } from "../journey/exports/pcapng.ts";
-import type { Topology } from "../topology.ts";
+import { enhancedPacket, interfaceDescription, type PacketOptions, sectionHeader } from "../../src/journey/exports/pcapng.ts";
+import type { Topology } from "../../src/topology.ts";
 
 /** Bytes one capture may hold until they are fetched; more frames are left out and counted. */
 const CAPTURE_LIMIT_BYTES = 16 * 1024 * 1024;

@@ -9,8 +9,8 @@
  */
 import { randomInt } from "node:crypto";
 import { performance } from "node:perf_hooks";
-import type { Backend, LinkSettings } from "./backend.ts";
-import { CommandError, ExitCode } from "./exit-codes.ts";
+import type { Backend, LinkSettings } from "../control/backend.ts";
+import { CommandError, ExitCode } from "../control/exit-codes.ts";
 import { InlineSession, type Session, type SessionOptions, type Summary, ThreadSession } from "./session.ts";
 import { SessionBackend } from "./session-backend.ts";
 import { warmUp } from "./warm-up.ts";

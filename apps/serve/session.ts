@@ -15,8 +15,7 @@ import {
   createKernelMachine,
   type TopologyKernel,
   type TopologyKernelOptions,
-} from "../../src/host/topology-kernel.ts";
-import { workerEntry } from "../../src/host/worker-entry.ts";
+} from "./topology-kernel.ts";
 import type { Totals } from "../../src/inspect.ts";
 import { Collector } from "../../src/journey/collector.ts";
 import { Recorder } from "../../src/journey/recorder.ts";
@@ -25,9 +24,9 @@ import type { Runtime } from "../../src/runtime/port.ts";
 import type { Server } from "../../src/server/index.ts";
 import { defaultTopology } from "../../src/topology.ts";
 import { type SiteOptions, main as site } from "../site/main.ts";
-import type { LinkSettings } from "./backend.ts";
-import { CommandError, ExitCode } from "./exit-codes.ts";
-import { siteProcessModule } from "./site-process-module.ts";
+import type { LinkSettings } from "../control/backend.ts";
+import { CommandError, ExitCode } from "../control/exit-codes.ts";
+import { moduleUrl } from "./module-url.ts";
 
 export interface SessionOptions {
   /** `process.hrtime.bigint()` at journey time 0, and the wall clock then. */
@@ -165,7 +164,7 @@ export class ThreadSession extends Session {
 
   static async open(options: SessionOptions): Promise<ThreadSession> {
     const kernel = await KernelHandle.start({
-      factory: workerEntry("topology-kernel"),
+      factory: moduleUrl("topology-kernel"),
       options: kernelOptions(options),
       originNs: options.originNs,
     });
@@ -270,8 +269,8 @@ function kernelOptions(options: SessionOptions): TopologyKernelOptions {
 }
 
 function startSite(kernel: KernelHandle, options: SiteOptions, ring: ArrayBufferLike): Promise<ProcessHandle> {
-  const trace = { module: String(workerEntry("open-recorder")), data: ring };
-  return ProcessHandle.start({ kernel, host: SERVER_HOST, name: "site", module: siteProcessModule(), options, trace });
+  const trace = { module: String(moduleUrl("open-recorder")), data: ring };
+  return ProcessHandle.start({ kernel, host: SERVER_HOST, name: "site", module: moduleUrl("site-process"), options, trace });
 }
 
 /** In real time, inline, a burn holds the one thread there is. */

@@ -4,8 +4,8 @@
  */
 import { type Cidr, parseCidr, parseV4 } from "../../src/base/address.ts";
 import { parseLinkSettings as readLinkSettings } from "../../src/device/link-settings.ts";
-import type { LinkSettings } from "./backend.ts";
-import { UsageError } from "./exit-codes.ts";
+import type { LinkSettings } from "../control/backend.ts";
+import { UsageError } from "../control/exit-codes.ts";
 
 const DURATION_UNITS: Readonly<Record<string, number>> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9 };
 const SIZE_UNITS: Readonly<Record<string, number>> = {

@@ -1,16 +1,15 @@
 /**
  * The kernel machine of a topology: what `kernel-thread.ts` and `inline-driver.ts` turn. The factory of `serve` and `run`.
  */
-import type { Ns } from "../base/time.ts";
-import { control } from "../inspect.ts";
-import { initRing, ringByteLength } from "../journey/record-ring.ts";
-import { Recorder } from "../journey/recorder.ts";
-import { Arena, DEFAULT_ARENA_LIMITS } from "../skb/arena.ts";
-import type { RingServer } from "../socket/ring-server.ts";
-import { SyscallRings } from "../socket/rings.ts";
-import { Topology, type TopologySpec } from "../topology.ts";
+import type { Ns } from "../../src/base/time.ts";
+import { control } from "../../src/inspect.ts";
+import { Recorder } from "../../src/journey/recorder.ts";
+import { Arena, DEFAULT_ARENA_LIMITS } from "../../src/skb/arena.ts";
+import type { RingServer } from "../../src/socket/ring-server.ts";
+import { SyscallRings } from "../../src/socket/rings.ts";
+import { Topology, type TopologySpec } from "../../src/topology.ts";
 import { CaptureTable } from "./capture-table.ts";
-import type { KernelContext, KernelMachine, KernelShared } from "./kernel-machine.ts";
+import type { KernelContext, KernelMachine, KernelShared } from "../../src/host/kernel-machine.ts";
 
 export interface TopologyKernelOptions {
   readonly spec: TopologySpec;
@@ -41,8 +40,7 @@ export class TopologyKernel implements KernelMachine {
 
   constructor(options: TopologyKernelOptions, context: KernelContext) {
     const arena = new Arena(DEFAULT_ARENA_LIMITS, true);
-    const recorder = new SharedArrayBuffer(ringByteLength());
-    initRing(recorder);
+    const recorder = Recorder.newBuffer(true) as SharedArrayBuffer;
     this.context = context;
     this.recorder = new Recorder(context.clock, recorder);
     this.shared = { arena: arena.buffer as SharedArrayBuffer, recorder };
