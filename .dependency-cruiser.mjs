@@ -63,6 +63,20 @@ export default {
       to: { path: "^(apps|tools|tests|bench|examples)/" },
     },
     {
+      name: "roof-control",
+      comment: "the control API knows a running session only as its Backend",
+      severity: "error",
+      from: { path: "^apps/control/", pathNot: NOT_TESTS },
+      to: { path: "^apps/(?!control/)" },
+    },
+    {
+      name: "roof-serve",
+      comment: "a running session knows the site and the Backend it implements, not the command line",
+      severity: "error",
+      from: { path: "^apps/serve/", pathNot: NOT_TESTS },
+      to: { path: "^apps/(?!serve/|control/|site/)" },
+    },
+    {
       name: "core-is-pure",
       comment: "Node and npm packages stay in host, node and the roof",
       severity: "error",

@@ -28,7 +28,10 @@ export class DropCounters {
     this.pool.release(skb);
   }
 
-  /** When it had come (if it came from a wire), and who was dropped: the join finds the connection by the addresses and ports in the packet's first bytes. */
+  /**
+   * When it had come (if it came from a wire), and who was dropped: the join finds the connection by the addresses and
+   * ports in the packet's first bytes.
+   */
   private tell(skb: SkBuff, reason: DropReason): void {
     if (skb.arrivedNs > 0) this.trace.stamp(Point.frameReceived, skb.id, skb.arrivedNs, skb.polledNs);
     if (skb.net > 0) {

@@ -82,7 +82,8 @@ describe.skipIf(requires("chromium"))("Chromium", () => {
     await expect.poll(() => page.locator("#state").textContent()).toBe("live");
     // The token is out of the address at once: it must not land in a picture or the history.
     expect(page.url()).not.toContain(server.token);
-    for (const path of ["/hello", "/bytes/300000", "/slow?ms=40", "/details"]) await (await fetch(server.site + path)).text();
+    for (const path of ["/hello", "/bytes/300000", "/slow?ms=40", "/details"])
+      await (await fetch(server.site + path)).text();
     await expect.poll(() => page.locator("#journeys li").first().textContent()).toContain("GET /details");
     const first = page.locator("#journeys li").first();
     await first.locator("summary").click();

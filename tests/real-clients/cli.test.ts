@@ -153,7 +153,9 @@ describe.skipIf(requires("curl")).each([
     await expect
       .poll(async () => (await server.sojourn("goroutines")).out, { timeout: 5000 })
       .toMatch(/^ *\d+ +parked +[\d.]+ [mµ]?s +#\d+ +handler +serveConn$/m);
-    expect((await server.sojourn("goroutines")).out).toMatch(/^ *\d+ +parked +[\d.]+ [mµ]?s +- +accept fd 3 +acceptLoop$/m);
+    expect((await server.sojourn("goroutines")).out).toMatch(
+      /^ *\d+ +parked +[\d.]+ [mµ]?s +- +accept fd 3 +acceptLoop$/m,
+    );
     await pending;
   });
 
@@ -162,7 +164,9 @@ describe.skipIf(requires("curl")).each([
     expect((await server.sojourn("ss", "-ltn")).out).toMatch(/^LISTEN 0 +4096 +0\.0\.0\.0:3000 +0\.0\.0\.0:\*$/m);
     expect((await server.sojourn("ss", "-tan")).out).toMatch(/^TIME-WAIT |^LISTEN /m);
     expect((await server.sojourn("nstat")).out).toMatch(/^TcpPassiveOpens +[1-9]\d* +0\.0$/m);
-    expect((await server.sojourn("link", "--host", "router")).out).toMatch(/^2: eth0: <BROADCAST.*\n(.*\n)*^3: eth1: /m);
+    expect((await server.sojourn("link", "--host", "router")).out).toMatch(
+      /^2: eth0: <BROADCAST.*\n(.*\n)*^3: eth1: /m,
+    );
     const set = await server.sojourn("sysctl", "-w", "net.ipv4.tcp_keepalive_time=600");
     expect(set.out).toBe("net.ipv4.tcp_keepalive_time = 600\n");
     const unknown = await server.sojourn("sysctl", "net.ipv4.tcp_keepalive_tim");
@@ -171,7 +175,8 @@ describe.skipIf(requires("curl")).each([
   });
 
   it("link set: a slower wire is a slower answer", async () => {
-    const timed = async () => Number((await curl("-o", "/dev/null", "-w", "%{time_total}", `${server.site}/hello`)).out);
+    const timed = async () =>
+      Number((await curl("-o", "/dev/null", "-w", "%{time_total}", `${server.site}/hello`)).out);
     const set = await server.sojourn("link", "set", "router-server", "delay=100ms");
     expect(set).toMatchObject({ code: 0, err: "" });
     expect(await timed()).toBeGreaterThan(0.4);
@@ -194,9 +199,26 @@ describe.skipIf(requires("curl", "tcpdump", "tshark"))("capture", () => {
       expect(readFileSync(file).length).toBeGreaterThan(300_000);
       const tcpdump = await run("tcpdump", ["-nr", file]);
       expect(tcpdump.code).toBe(0);
-      expect(tcpdump.out).toMatch(/192\.0\.2\.10\.\d+ > 198\.51\.100\.10\.3000: Flags \[S\], seq \d+, win 64240, options \[mss 1460,sackOK,TS val \d+ ecr 0,nop,wscale 7\]/);
-      const shown = await run("tshark", ["-r", file, "-Y", "http", "-T", "fields", "-e", "http.request.uri", "-e", "http.response.code"]);
-      expect(shown.out.split("\n").map((line) => line.trim())).toEqual(["/hello", "200\t/hello", "/bytes/300000", "200\t/bytes/300000", ""].map((x) => expect.stringContaining(x.split("\t")[0] as string)));
+      expect(tcpdump.out).toMatch(
+        /192\.0\.2\.10\.\d+ > 198\.51\.100\.10\.3000: Flags \[S\], seq \d+, win 64240, options \[mss 1460,sackOK,TS val \d+ ecr 0,nop,wscale 7\]/,
+      );
+      const shown = await run("tshark", [
+        "-r",
+        file,
+        "-Y",
+        "http",
+        "-T",
+        "fields",
+        "-e",
+        "http.request.uri",
+        "-e",
+        "http.response.code",
+      ]);
+      expect(shown.out.split("\n").map((line) => line.trim())).toEqual(
+        ["/hello", "200\t/hello", "/bytes/300000", "200\t/bytes/300000", ""].map((x) =>
+          expect.stringContaining(x.split("\t")[0] as string),
+        ),
+      );
       const checks = ["-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"];
       const wrong = "_ws.malformed || tcp.checksum.status == 0 || ip.checksum.status == 0 || tcp.analysis.flags";
       const complaints = await run("tshark", ["-r", file, ...checks, "-Y", wrong]);

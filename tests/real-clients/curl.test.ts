@@ -138,7 +138,9 @@ describe.skipIf(requires("curl")).each([
     const cut = await curl("-r", "0-9", "--max-filesize", "5", `${server.site}/bytes/10000000`);
     expect(cut.code).toBe(63);
     await new Promise<void>((resolve) => {
-      const socket = connect(server.port, "127.0.0.1", () => socket.write("GET /bytes/10000000000 HTTP/1.1\r\nHost: x\r\n\r\n"));
+      const socket = connect(server.port, "127.0.0.1", () =>
+        socket.write("GET /bytes/10000000000 HTTP/1.1\r\nHost: x\r\n\r\n"),
+      );
       socket.once("data", () => {
         socket.resetAndDestroy();
         resolve();
@@ -162,7 +164,11 @@ describe.skipIf(requires("curl")).each([
     ["no version", "GET /hello\r\n\r\n", 400],
     ["no host", "GET /hello HTTP/1.1\r\n\r\n", 400],
     ["two lengths", "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400],
-    ["length and chunks", "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400],
+    [
+      "length and chunks",
+      "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+      400,
+    ],
     ["a NUL", "GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n", 400],
     ["a chunk size that is none", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400],
     ["a version of tomorrow", "GET /hello HTTP/3.0\r\nHost: x\r\n\r\n", 505],

@@ -27,7 +27,8 @@ function checkContract(journey: Journey): void {
     expect(STAGES.map((stage) => stage.name)).toContain(span.stage);
     expect(span.endNs).toBeGreaterThanOrEqual(span.startNs);
   }
-  for (const mark of journey.marks) expect([typeof mark.name, Number.isSafeInteger(mark.atNs)]).toEqual(["string", true]);
+  for (const mark of journey.marks)
+    expect([typeof mark.name, Number.isSafeInteger(mark.atNs)]).toEqual(["string", true]);
 }
 
 function checkSegments({ segments, startNs, totalNs }: Journey): void {
@@ -144,7 +145,9 @@ describe.skipIf(requires("curl")).each([
 
   it("tells of a client that hangs up, and of one that says nothing", async () => {
     const { connect } = await import("node:net");
-    const aborted = connect(server.port, "127.0.0.1", () => aborted.write("GET /slow?ms=3000 HTTP/1.1\r\nHost: x\r\n\r\n"));
+    const aborted = connect(server.port, "127.0.0.1", () =>
+      aborted.write("GET /slow?ms=3000 HTTP/1.1\r\nHost: x\r\n\r\n"),
+    );
     await sleep(200);
     aborted.resetAndDestroy();
     const reset = await server.journey((j) => j.request?.target.startsWith("/slow?") === true && j.outcome !== "ok");

@@ -43,7 +43,9 @@ describe.skipIf(requires("wrk", "curl")).each(MODES)("wrk, $mode", ({ mode, args
       process.stderr.write(`[figure] wrk -c64, ${mode}: ${Math.round(requests / 2)} requests/s\n`);
       expect((await curl(`${server.site}/hello`)).out).toBe("Hello from sojourn\n");
       const open = async () =>
-        (await server.get<{ state: string }[]>("/api/sockets")).filter(({ state }) => !/^LISTEN|^TIME-WAIT/.test(state));
+        (await server.get<{ state: string }[]>("/api/sockets")).filter(
+          ({ state }) => !/^LISTEN|^TIME-WAIT/.test(state),
+        );
       await expect.poll(open, { timeout: 10_000 }).toEqual([]);
       const counters = await server.counters();
       expect([counters["TcpInErrs"], counters["TcpExtListenDrops"]]).toEqual([0, 0]);

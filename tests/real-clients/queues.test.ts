@@ -31,7 +31,9 @@ async function until(what: string, holds: () => Promise<boolean>, waitMs = 5000)
 function handling(of: Served, path: string): Promise<void> {
   return until(`${path} under way`, async () => {
     const flying = await of.journeys("outcome=in-flight&limit=100");
-    return flying.some((j) => j.request?.target.startsWith(path) === true && j.marks.some((m) => m.name === "handler-start"));
+    return flying.some(
+      (j) => j.request?.target.startsWith(path) === true && j.marks.some((m) => m.name === "handler-start"),
+    );
   });
 }
 
@@ -56,9 +58,15 @@ describe.skipIf(requires("curl"))("who held my loop", () => {
     const isVictim = (j: Journey) => j.request?.target.startsWith("/hello?") === true;
     const late = await server.journey(isVictim);
     const early = await server.journey((j) => isVictim(j) && j.startNs < late.startNs);
-    expect(sum(cpu.segments.filter((s) => s.stage === "process" && s.kind === "work"))).toBeGreaterThanOrEqual(1490 * MS);
-    expect(sum(early.segments.filter((s) => s.reason === "loop-busy" && s.by === cpu.id))).toBeGreaterThanOrEqual(800 * MS);
-    expect(sum(late.segments.filter((s) => s.reason === "loop-busy" && s.by === cpu.id))).toBeGreaterThanOrEqual(600 * MS);
+    expect(sum(cpu.segments.filter((s) => s.stage === "process" && s.kind === "work"))).toBeGreaterThanOrEqual(
+      1490 * MS,
+    );
+    expect(sum(early.segments.filter((s) => s.reason === "loop-busy" && s.by === cpu.id))).toBeGreaterThanOrEqual(
+      800 * MS,
+    );
+    expect(sum(late.segments.filter((s) => s.reason === "loop-busy" && s.by === cpu.id))).toBeGreaterThanOrEqual(
+      600 * MS,
+    );
     for (const journey of [early, late]) {
       expect(journey.unobserved).toBeUndefined();
       const at = (name: string) => journey.marks.find((mark) => mark.name === name)?.atNs ?? Number.NaN;

@@ -170,9 +170,9 @@ function isSoon(lateNs: Ns): boolean {
 }
 
 /**
- * Start, device and end as the wire saw them. The start is exact; the others are stamped by a CPU that may be at work on
- * something else when the card moves a frame. A server that `forgets` has answered SYNs with cookies: such a story begins
- * when the cookie comes back, and with what comes then.
+ * Start, device and end as the wire saw them. The start is exact; the others are stamped by a CPU that may be at work
+ * on something else when the card moves a frame. A server that `forgets` has answered SYNs with cookies: such a story
+ * begins when the cookie comes back, and with what comes then.
  */
 function boundFaults(journeys: readonly Journey[], times: StreamTimes, forgets: boolean): string[] {
   const faults: string[] = [];

@@ -21,6 +21,8 @@ const ALLOWED: readonly (readonly [from: string, to: string])[] = [
   ["src/stack.ts", "src/transport/x.ts"],
   ["src/base/a.test.ts", "src/sim/x.ts"],
   ["apps/cli/a.ts", "src/journey/x.ts"],
+  ["apps/serve/a.ts", "apps/control/x.ts"],
+  ["apps/cli/c.ts", "apps/serve/y.ts"],
 ];
 
 /** One import that climbs, or crosses to a neighbour, per wall. */
@@ -46,6 +48,8 @@ const FORBIDDEN: readonly (readonly [from: string, to: string, rule: string])[] 
   ["src/sim/b.ts", "src/host/x.ts", "driver-sim"],
   ["src/sim/c.ts", "apps/cli/x.ts", "driver-sim"],
   ["src/wiring.ts", "src/journey/x.ts", "wiring"],
+  ["apps/control/b.ts", "apps/serve/x.ts", "roof-control"],
+  ["apps/serve/b.ts", "apps/cli/x.ts", "roof-serve"],
 ];
 
 beforeAll(() => {
