@@ -1,8 +1,8 @@
 /**
  * What the outside may see of a topology and turn in it: rows as Linux tools print them, and knobs.
  *
- * Runs where the topology runs (kernel thread, browser worker, simulation); everything in and out is plain data that can
- * be cloned to another thread. `control` is the one entry; it throws `InspectError` for the caller's mistakes.
+ * Runs where the topology runs (kernel thread, browser worker, simulation); everything in and out is plain data that
+ * can be cloned to another thread. `control` is the one entry; it throws `InspectError` for the caller's mistakes.
  */
 import type { LinkSettings } from "./device/link-settings.ts";
 import type { WireLink } from "./device/wire-link.ts";
@@ -44,8 +44,22 @@ export interface LinkRow {
   readonly broadcast: string;
   /** a.b.c.d/n of the interface, or "". */
   readonly inet: string;
-  readonly rx: { readonly bytes: number; readonly packets: number; readonly errors: number; readonly dropped: number; readonly missed: number; readonly mcast: number };
-  readonly tx: { readonly bytes: number; readonly packets: number; readonly errors: number; readonly dropped: number; readonly carrier: number; readonly collsns: number };
+  readonly rx: {
+    readonly bytes: number;
+    readonly packets: number;
+    readonly errors: number;
+    readonly dropped: number;
+    readonly missed: number;
+    readonly mcast: number;
+  };
+  readonly tx: {
+    readonly bytes: number;
+    readonly packets: number;
+    readonly errors: number;
+    readonly dropped: number;
+    readonly carrier: number;
+    readonly collsns: number;
+  };
   /** `ethtool -S` and `-g`: interrupts, polls that used their whole budget, descriptors in use and in all. */
   readonly interrupts: number;
   readonly fullPolls: number;
@@ -121,7 +135,8 @@ const METHODS: Readonly<Record<string, (topology: Topology, host: Stack, params:
   syscalls: (_, host, params) => syscallRows(host, Number(params["limit"] ?? 100)),
   sysctls: (_, host): SysctlRow[] => host.env.sysctl.list(),
   setSysctl: (_, host, params) => host.env.sysctl.set(String(params["name"]), String(params["value"])),
-  setLink: (topology, _, params) => setLink(topology, String(params["name"]), params["settings"] as Partial<LinkSettings>),
+  setLink: (topology, _, params) =>
+    setLink(topology, String(params["name"]), params["settings"] as Partial<LinkSettings>),
   setReject: (_, host, params) => setReject(host, Number(params["port"]), params["with"] as RejectMode),
   totals: (_, host) => totals(host),
 };
@@ -129,7 +144,8 @@ const METHODS: Readonly<Record<string, (topology: Topology, host: Stack, params:
 /** Answers one call of the control plane. */
 export function control(topology: Topology, method: string, params: Params = {}): unknown {
   const run = METHODS[method];
-  if (run === undefined) throw new InspectError(404, `no method "${method}"`, "the kernel does not answer it", "see src/inspect.ts");
+  if (run === undefined)
+    throw new InspectError(404, `no method "${method}"`, "the kernel does not answer it", "see src/inspect.ts");
   return run(topology, hostOf(topology, String(params["host"] ?? "server")), params);
 }
 
@@ -207,7 +223,8 @@ function syscallRows(host: Stack, limit: number): SyscallRow[] {
 
 /** Sets a wire by its name, or every wire of a host's topology by "all"; returns the names that changed. */
 function setLink(topology: Topology, name: string, settings: Partial<LinkSettings>): string[] {
-  const links: readonly WireLink[] = name === "all" ? topology.links : topology.links.filter((link) => link.name === name);
+  const links: readonly WireLink[] =
+    name === "all" ? topology.links : topology.links.filter((link) => link.name === name);
   if (links.length === 0) {
     const names = topology.links.map((link) => link.name).join(", ");
     throw new InspectError(404, `no link "${name}"`, `this topology has ${names}`, "name one of them, or all");

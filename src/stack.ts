@@ -1,8 +1,8 @@
 /**
  * One host: the kernel floors composed, and the processes that run on them.
  *
- * Everything a floor needs is handed down here (law 1: no floor imports its clock, its entropy or its recorder). A driver
- * turns it: `step(atNs)` does one thing that is due, `deadline()` says when the next one is.
+ * Everything a floor needs is handed down here (law 1: no floor imports its clock, its entropy or its recorder). A
+ * driver turns it: `step(atNs)` does one thing that is due, `deadline()` says when the next one is.
  */
 import type { Address } from "./base/address.ts";
 import { assert } from "./base/assert.ts";

@@ -118,7 +118,8 @@ export class Topology {
         firstPid: index * PIDS_PER_HOST + 1,
       });
       for (const [at, nic] of host.nics.entries()) {
-        if (!parseCidr(nic.cidr)) throw new RangeError(`"${nic.cidr}" is no address with prefix, such as 192.0.2.10/24`);
+        if (!parseCidr(nic.cidr))
+          throw new RangeError(`"${nic.cidr}" is no address with prefix, such as 192.0.2.10/24`);
         const card = new Nic(stack.env, nic.name, { mac: macOf(index, at) });
         stack.addNic(card, nic.cidr);
         plugs.set(nic.link, [...(plugs.get(nic.link) ?? []), card]);

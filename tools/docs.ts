@@ -13,7 +13,7 @@ export function stagesPage(): string {
   const rows = (cells: readonly (readonly string[])[]) => cells.map((row) => `| ${row.join(" | ")} |`).join("\n");
   return `# Stages, reasons, drops
 
-Generated from \`src/base/stages.ts\` and \`src/base/drop-reasons.ts\` by \`npm run docs\`; a test fails when this page is stale.
+Generated from the tables in \`src/base\` by \`npm run docs\`; a test fails when this page is stale.
 
 ## Stages
 

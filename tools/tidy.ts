@@ -75,7 +75,7 @@ const TEXT =
 const TEST = /\.test\.ts$|^tests\//;
 /** Files that are started rather than imported, and what tests beside the code share. */
 const ENTRY =
-  /^(tools|bench|examples|tests)\/|\.test\.ts$|\/testing\/|-testing\.ts$|^apps\/[^/]+\/main\.ts$|^src\/index\.ts$|^[^/]+\.config\.ts$|^\.[^/]+$/;
+  /^(tools|bench|examples|tests)\/|\.test\.ts$|\/testing\/|-testing\.ts$|^apps\/[^/]+\/main\.ts$|^src\/(host\/)?index\.ts$|^[^/]+\.config\.ts$|^\.[^/]+$/;
 
 /** One source file, read and parsed once. */
 class SourceFile {

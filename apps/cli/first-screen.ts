@@ -5,10 +5,10 @@
 import type { Journey } from "../../src/journey/journey.ts";
 import { renderFlow, renderHeading, renderSegments } from "../../src/journey/render.ts";
 import type { ControlServer } from "../control/control-server.ts";
-import { journeyPaint, printableJourney } from "./journey-paint.ts";
-import type { RunningServer } from "../serve/serve-session.ts";
-import { coloursOf, type Terminal } from "./terminal.ts";
 import { VERSION } from "../control/version.ts";
+import type { RunningServer } from "../serve/serve-session.ts";
+import { journeyPaint, printableJourney } from "./journey-paint.ts";
+import { coloursOf, type Terminal } from "./terminal.ts";
 
 const MAX_LINES = 24;
 const MAX_COLUMNS = 80;

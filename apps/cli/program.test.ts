@@ -4,11 +4,13 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { FakeBackend, sampleJourney } from "../../tests/support/fake-backend.ts";
 import { type ControlServer, startControlServer } from "../control/control-server.ts";
-import { runCommandLine } from "./program.ts";
 import { readRunRecords, removeRunRecord, writeRunRecord } from "../control/token-file.ts";
+import { runCommandLine } from "./program.ts";
 
 // The commands are tested here, not the stack below `serve`.
-vi.mock("../serve/serve-session.ts", () => ({ startServer: () => Promise.reject(new Error("no session in this test")) }));
+vi.mock("../serve/serve-session.ts", () => ({
+  startServer: () => Promise.reject(new Error("no session in this test")),
+}));
 
 let directory: string;
 let backend: FakeBackend;
@@ -262,7 +264,10 @@ describe("reading commands", () => {
     expect([code, err.includes(`${written.length} bytes`)]).toEqual([0, true]);
     expect([...written.subarray(0, 4)]).toEqual([0x0a, 0x0d, 0x0d, 0x0a]);
     // One whole block: its length stands at both its ends.
-    expect([written.readUInt32LE(4), written.readUInt32LE(written.length - 4)]).toEqual([written.length, written.length]);
+    expect([written.readUInt32LE(4), written.readUInt32LE(written.length - 4)]).toEqual([
+      written.length,
+      written.length,
+    ]);
     expect(statSync(file).mode & 0o777).toBe(0o600);
     const refused = await run("capture", join(directory, "no", "such", "place"), "--for", "50ms");
     expect([refused.code, refused.err.includes("ENOENT")]).toEqual([1, true]);

@@ -2,6 +2,8 @@
  * The command line as a whole: the commands, and how commander's complaints become ours.
  */
 import { Command, CommanderError } from "commander";
+import { describeError, ExitCode, exitCodeOf, UsageError } from "../control/exit-codes.ts";
+import { VERSION } from "../control/version.ts";
 import { acceptCommand } from "./commands/accept.ts";
 import { captureCommand } from "./commands/capture.ts";
 import { doctorCommand } from "./commands/doctor.ts";
@@ -13,9 +15,7 @@ import { serveCommand } from "./commands/serve.ts";
 import { ssCommand } from "./commands/ss.ts";
 import { straceCommand } from "./commands/strace.ts";
 import { sysctlCommand } from "./commands/sysctl.ts";
-import { describeError, ExitCode, exitCodeOf, UsageError } from "../control/exit-codes.ts";
 import type { Terminal } from "./terminal.ts";
-import { VERSION } from "../control/version.ts";
 
 /** Runs one command line (without node and script); resolves to the exit code. */
 export async function runCommandLine(args: readonly string[], terminal: Terminal): Promise<ExitCode> {

@@ -3,9 +3,9 @@
  */
 import { Command } from "commander";
 import { HOSTS, type HostName } from "../control/backend.ts";
-import { type Control, findControl } from "./control-client.ts";
 import { UsageError } from "../control/exit-codes.ts";
 import { parseControlUrl } from "../control/values.ts";
+import { type Control, findControl } from "./control-client.ts";
 
 export interface ReadingOptions {
   readonly json?: boolean;

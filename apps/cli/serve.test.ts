@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { FakeBackend, sampleJourney } from "../../tests/support/fake-backend.ts";
 import { CommandError, ExitCode } from "../control/exit-codes.ts";
+import type { RunningServer, ServeOptions } from "../serve/serve-session.ts";
 import { firstScreen } from "./first-screen.ts";
 import { runCommandLine } from "./program.ts";
-import type { RunningServer, ServeOptions } from "../serve/serve-session.ts";
 import type { Terminal } from "./terminal.ts";
 
 const session = vi.hoisted(() => ({

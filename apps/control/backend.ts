@@ -20,8 +20,8 @@ import type {
 import type { Journey, Outcome } from "../../src/journey/journey.ts";
 import type { SocketRow } from "../../src/transport/port.ts";
 
-export type { GoroutineRow, LinkRow, NeighbourRow, ProcessRow, RejectMode, RouteRow, SyscallRow, SysctlRow };
 export { REJECT_MODES } from "../../src/inspect.ts";
+export type { GoroutineRow, LinkRow, NeighbourRow, ProcessRow, RejectMode, RouteRow, SyscallRow, SysctlRow };
 
 /** What can be changed about a wire; absent = as it is. */
 export type LinkSettings = Partial<WireSettings>;

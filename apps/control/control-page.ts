@@ -61,7 +61,8 @@ function make(tag, text, name) {
 }
 function row(segment) {
   const tr = make("tr");
-  const why = (segment.reason || "") + (segment.by ? " by " + (typeof segment.by === "number" ? "#" : "") + segment.by : "");
+  const by = typeof segment.by === "number" ? "#" + segment.by : segment.by;
+  const why = (segment.reason || "") + (by ? " by " + by : "");
   const texts = [segment.stage, segment.kind, time(segment.endNs - segment.startNs), why];
   texts.forEach((text, column) => tr.append(make("td", text, column === 2 ? "time" : "")));
   return tr;

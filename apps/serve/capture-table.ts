@@ -1,7 +1,13 @@
 /**
  * Captures under way: taps on the links of a topology, written as pcapng, fetched in chunks by the control plane.
  */
-import { enhancedPacket, interfaceDescription, type PacketOptions, sectionHeader } from "../../src/journey/exports/pcapng.ts";
+import { ControlError } from "../../src/host/kernel-machine.ts";
+import {
+  enhancedPacket,
+  interfaceDescription,
+  type PacketOptions,
+  sectionHeader,
+} from "../../src/journey/exports/pcapng.ts";
 import type { Topology } from "../../src/topology.ts";
 
 /** Bytes one capture may hold until they are fetched; more frames are left out and counted. */
@@ -43,7 +49,11 @@ export class CaptureTable {
   /** Taps the links of one host, or all of them: then a frame that a router forwards is there twice. */
   private start(originUnixNs: bigint, host: string | undefined): number {
     if (this.captures.size >= MAX_CAPTURES) {
-      throw { error: "too many captures", why: `${MAX_CAPTURES} are running`, next: "stop one of them" };
+      throw new ControlError({
+        error: "too many captures",
+        why: `${MAX_CAPTURES} are running`,
+        next: "stop one of them",
+      });
     }
     const links = this.topology.links.filter(
       (link) => host === undefined || link.ends.some((nic) => nic.env.name === host),

@@ -1,5 +1,6 @@
 /**
- * What `serve` runs: a kernel with its topology, the server's processes, the port forward, and the collector of journeys.
+ * What `serve` runs: a kernel with its topology, the server's processes, the port forward, and the collector of
+ * journeys.
  *
  *   main thread                       kernel thread                     process threads
  *   control API, collector            topology (client, router,         the site, one per worker
@@ -64,7 +65,9 @@ export interface RunningServer {
 }
 
 const TRUTH = "user-space stack: our TCP/IP on simulated links; times are real";
-/** Unrecorded requests, ten in a row on so many connections at once: the JIT compiles what the first recorded one runs. */
+/**
+ * Unrecorded requests, ten in a row on so many connections at once: the JIT compiles what the first recorded one runs.
+ */
 const WARM_UP_PARALLEL = 20;
 const WARM_UP_ROUNDS = 10;
 const SITE_PORT = 3000;

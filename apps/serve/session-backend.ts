@@ -6,8 +6,8 @@ import { prometheusText } from "../../src/journey/exports/prometheus.ts";
 import type { Journey, Outcome } from "../../src/journey/journey.ts";
 import type { SocketRow } from "../../src/transport/port.ts";
 import * as backend from "../control/backend.ts";
-import type { Session } from "./session.ts";
 import { VERSION } from "../control/version.ts";
+import type { Session } from "./session.ts";
 
 /** How often a capture is fetched from the kernel. */
 const CAPTURE_INTERVAL_MS = 100;

@@ -1,5 +1,6 @@
 /**
- * A session: kernel, server processes, client process, port forward and collector, wired for one of the two kernel modes.
+ * A session: kernel, server processes, client process, port forward and collector, wired for one of the two kernel
+ * modes.
  */
 
 import { parseAddress } from "../../src/base/address.ts";
@@ -11,11 +12,6 @@ import { PortForward } from "../../src/host/port-forward.ts";
 import { type GoroutineRow, goroutineRows, setAcceptPaused } from "../../src/host/process-control.ts";
 import { ProcessHandle } from "../../src/host/process-handle.ts";
 import { spin } from "../../src/host/real-clock.ts";
-import {
-  createKernelMachine,
-  type TopologyKernel,
-  type TopologyKernelOptions,
-} from "./topology-kernel.ts";
 import type { Totals } from "../../src/inspect.ts";
 import { Collector } from "../../src/journey/collector.ts";
 import { Recorder } from "../../src/journey/recorder.ts";
@@ -23,10 +19,11 @@ import type { InlineProcess } from "../../src/runtime/inline-process.ts";
 import type { Runtime } from "../../src/runtime/port.ts";
 import type { Server } from "../../src/server/index.ts";
 import { defaultTopology } from "../../src/topology.ts";
-import { type SiteOptions, main as site } from "../site/main.ts";
 import type { LinkSettings } from "../control/backend.ts";
 import { CommandError, ExitCode } from "../control/exit-codes.ts";
+import { type SiteOptions, main as site } from "../site/main.ts";
 import { moduleUrl } from "./module-url.ts";
+import { createKernelMachine, type TopologyKernel, type TopologyKernelOptions } from "./topology-kernel.ts";
 
 export interface SessionOptions {
   /** `process.hrtime.bigint()` at journey time 0, and the wall clock then. */
@@ -129,7 +126,11 @@ export abstract class Session {
   async summary(warmUps: number): Promise<Summary> {
     const [stats, totals] = await Promise.all([this.siteStats(), this.kernel.control("totals")]);
     const sum = (key: keyof SiteStats) => stats.reduce((total, one) => total + one[key], 0);
-    return { requests: sum("requests") - warmUps, connections: sum("connections") - warmUps, drops: (totals as Totals).drops };
+    return {
+      requests: sum("requests") - warmUps,
+      connections: sum("connections") - warmUps,
+      drops: (totals as Totals).drops,
+    };
   }
 
   close(): Promise<void> {
@@ -270,7 +271,14 @@ function kernelOptions(options: SessionOptions): TopologyKernelOptions {
 
 function startSite(kernel: KernelHandle, options: SiteOptions, ring: ArrayBufferLike): Promise<ProcessHandle> {
   const trace = { module: String(moduleUrl("open-recorder")), data: ring };
-  return ProcessHandle.start({ kernel, host: SERVER_HOST, name: "site", module: moduleUrl("site-process"), options, trace });
+  return ProcessHandle.start({
+    kernel,
+    host: SERVER_HOST,
+    name: "site",
+    module: moduleUrl("site-process"),
+    options,
+    trace,
+  });
 }
 
 /** In real time, inline, a burn holds the one thread there is. */

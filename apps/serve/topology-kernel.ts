@@ -1,7 +1,9 @@
 /**
- * The kernel machine of a topology: what `kernel-thread.ts` and `inline-driver.ts` turn. The factory of `serve` and `run`.
+ * The kernel machine of a topology: what `kernel-thread.ts` and `inline-driver.ts` turn. The factory of `serve` and
+ * `run`.
  */
 import type { Ns } from "../../src/base/time.ts";
+import type { KernelContext, KernelMachine, KernelShared } from "../../src/host/kernel-machine.ts";
 import { control } from "../../src/inspect.ts";
 import { Recorder } from "../../src/journey/recorder.ts";
 import { Arena, DEFAULT_ARENA_LIMITS } from "../../src/skb/arena.ts";
@@ -9,7 +11,6 @@ import type { RingServer } from "../../src/socket/ring-server.ts";
 import { SyscallRings } from "../../src/socket/rings.ts";
 import { Topology, type TopologySpec } from "../../src/topology.ts";
 import { CaptureTable } from "./capture-table.ts";
-import type { KernelContext, KernelMachine, KernelShared } from "../../src/host/kernel-machine.ts";
 
 export interface TopologyKernelOptions {
   readonly spec: TopologySpec;

@@ -15,8 +15,8 @@ const MAX_PARALLEL = 20;
 const REQUEST = "GET /hello HTTP/1.1\r\nHost: sojourn\r\nUser-Agent: sojourn\r\nConnection: close\r\n\r\n";
 
 /**
- * Sends `count` requests for /hello, one connection each and at most `parallel` at once, so that no accept queue overflows
- * before anybody looks; resolves when all were answered.
+ * Sends `count` requests for /hello, one connection each and at most `parallel` at once, so that no accept queue
+ * overflows before anybody looks; resolves when all were answered.
  */
 export async function warmUp(client: WarmUpClient, count: number, parallel = MAX_PARALLEL): Promise<void> {
   let left = count;

@@ -71,7 +71,10 @@ export function formatV4(u32: number): string {
   return `${u32 >>> 24}.${(u32 >>> 16) & 255}.${(u32 >>> 8) & 255}.${u32 & 255}`;
 }
 
-/** The unsigned 32-bit number of a dotted quad, or -1 if `text` is not one (exactly four decimal octets, no leading zeros). */
+/**
+ * The unsigned 32-bit number of a dotted quad, or -1 if `text` is not one (exactly four decimal octets, no leading
+ * zeros).
+ */
 export function parseV4(text: string): number {
   const parts = text.split(".");
   if (parts.length !== 4) return -1;

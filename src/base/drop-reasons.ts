@@ -45,7 +45,10 @@ const TABLE = {
   tcpAbortOnData: reason("TCP_ABORT_ON_DATA", "Data for a connection nobody will read any more."),
   tcpListenOverflow: reason("TCP_LISTEN_OVERFLOW", "The accept queue is full."),
   tcpReqQFull: reason("TCP_REQQ_FULL", "The SYN queue is full. Linux counts TCPReqQFullDrop and says NOT_SPECIFIED."),
-  tcpDeferAccept: reason("TCP_DEFER_ACCEPT", "A bare ACK while the listener waits for data. Linux counts TCPDeferAcceptDrop."),
+  tcpDeferAccept: reason(
+    "TCP_DEFER_ACCEPT",
+    "A bare ACK while the listener waits for data. Linux counts TCPDeferAcceptDrop.",
+  ),
   tcpTimeWait: reason("TCP_TIMEWAIT", "A segment for a TIME_WAIT socket; it was answered if it had to be."),
   ipOutNoRoutes: reason("IP_OUTNOROUTES", "No route to the destination."),
   ipInNoRoutes: reason("IP_INNOROUTES", "Not for us, and no route to forward it."),
@@ -76,15 +79,19 @@ export type DropReasonKey = keyof typeof TABLE;
 const KEYS = Object.keys(TABLE) as DropReasonKey[];
 
 /** `DropReason.noSocket` is a number; 0 means "not dropped". */
-export const DropReason = Object.freeze(Object.fromEntries(KEYS.map((key, i) => [key, i]))) as { readonly [K in DropReasonKey]: number };
+export const DropReason = Object.freeze(Object.fromEntries(KEYS.map((key, i) => [key, i]))) as {
+  readonly [K in DropReasonKey]: number;
+};
 export type DropReason = number;
 
 /** The table by number: `{ id, name (Linux), doc }`. */
-export const DROP_REASONS: readonly { readonly id: number; readonly name: string; readonly doc: string }[] = KEYS.map((key, id) => ({
-  id,
-  name: TABLE[key].linux,
-  doc: TABLE[key].doc,
-}));
+export const DROP_REASONS: readonly { readonly id: number; readonly name: string; readonly doc: string }[] = KEYS.map(
+  (key, id) => ({
+    id,
+    name: TABLE[key].linux,
+    doc: TABLE[key].doc,
+  }),
+);
 
 /** Linux name of a reason number. */
 export function dropReasonName(id: number): string {

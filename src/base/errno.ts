@@ -99,7 +99,9 @@ const MESSAGES: Record<ErrnoName, string> = {
   EINPROGRESS: "Operation now in progress",
 };
 
-const NAMES = new Map<number, ErrnoName>((Object.entries(Errno) as [ErrnoName, number][]).map(([name, n]) => [n, name]));
+const NAMES = new Map<number, ErrnoName>(
+  (Object.entries(Errno) as [ErrnoName, number][]).map(([name, n]) => [n, name]),
+);
 
 /** "ECONNRESET" for 104 or -104; "E999" for a number we do not know. */
 export function errnoName(errno: number): string {

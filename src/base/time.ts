@@ -56,7 +56,9 @@ export interface Clock {
    * is not the host's: an interrupt is served before the next frame lands, however late both come.
    */
   readonly freeNs: Ns;
-  /** A context switch worth a fresh reading (poll start, softirq end, process enter and leave, handler start and end). */
+  /**
+   * A context switch worth a fresh reading (poll start, softirq end, process enter and leave, handler start and end).
+   */
   tick(): void;
   /** Charge `units` of `kind` to this host's CPU. A no-op in real time, where work takes what it takes. */
   charge(kind: Cost, units: number): void;

@@ -15,27 +15,42 @@
  */
 export const Point = {
   // ── kernel, per connection (id = connId) ──────────────────────────────────────────────────────────────────────
-  /** A SYN was taken in for this connection (also a repeated one). a = arrivedNs, b = polledNs. Label `tuple` follows the first. */
+  /**
+   * A SYN was taken in for this connection (also a repeated one). a = arrivedNs, b = polledNs. Label `tuple` follows
+   * the first.
+   */
   synReceived: 1,
   /** A SYN-ACK left. a = how many before it. */
   synAckSent: 2,
-  /** The final ACK of the handshake arrived but the accept queue was full, so it was dropped. a = queue length, b = limit. */
+  /**
+   * The final ACK of the handshake arrived but the accept queue was full, so it was dropped. a = queue length, b =
+   * limit.
+   */
   handshakeHeld: 3,
   /** Handshake done, connection put in the accept queue. a = accept-queue length after it, b = limit (backlog + 1). */
   established: 4,
-  /** `link(segmentReceived, frameId, connId, lo, hi)`: a frame carried stream bytes [lo,hi). A `frameReceived` precedes it. */
+  /**
+   * `link(segmentReceived, frameId, connId, lo, hi)`: a frame carried stream bytes [lo,hi). A `frameReceived` precedes
+   * it.
+   */
   segmentReceived: 5,
   /** id = frameId. a = arrivedNs (end of DMA), b = polledNs (taken out of the RX ring by NAPI). */
   frameReceived: 6,
   /** Bytes up to stream offset a are in order in the receive queue. b = receive-queue length in bytes. */
   delivered: 7,
-  /** `link(segmentSent, frameId, connId, lo, hi)`: output cut bytes [lo,hi) of the send stream into a frame (again if below what was sent before). */
+  /**
+   * `link(segmentSent, frameId, connId, lo, hi)`: output cut bytes [lo,hi) of the send stream into a frame (again if
+   * below what was sent before).
+   */
   segmentSent: 8,
   /** Output has bytes to send but a test refused. a = `Held` code, b = stream offset of the first byte held. */
   held: 9,
   /** id = frameId. The qdisc handed the frame to the driver. a = qdisc length after, b = enqueuedNs. */
   qdiscLeft: 10,
-  /** id = frameId. The device has taken the frame out of the TX ring to the wire. a = postedNs (entered the ring), b = TX-ring occupancy. */
+  /**
+   * id = frameId. The device has taken the frame out of the TX ring to the wire. a = postedNs (entered the ring), b =
+   * TX-ring occupancy.
+   */
   transmitted: 11,
   /** Send bytes below offset a are acknowledged. b = cwnd in bytes. */
   acked: 12,
@@ -103,11 +118,29 @@ export const Point = {
 export type Point = (typeof Point)[keyof typeof Point];
 
 /** Why output held bytes back. */
-export const Held = { none: 0, cwnd: 1, rwnd: 2, nagle: 3, cork: 4, pacing: 5, smallQueue: 6, retransmit: 7, fullQueue: 8 } as const;
+export const Held = {
+  none: 0,
+  cwnd: 1,
+  rwnd: 2,
+  nagle: 3,
+  cork: 4,
+  pacing: 5,
+  smallQueue: 6,
+  retransmit: 7,
+  fullQueue: 8,
+} as const;
 export type Held = (typeof Held)[keyof typeof Held];
 
 /** How a connection ended. */
-export const Ending = { fin: 1, resetReceived: 2, resetSent: 3, timeout: 4, refused: 5, handshakeExpired: 6, aborted: 7 } as const;
+export const Ending = {
+  fin: 1,
+  resetReceived: 2,
+  resetSent: 3,
+  timeout: 4,
+  refused: 5,
+  handshakeExpired: 6,
+  aborted: 7,
+} as const;
 export type Ending = (typeof Ending)[keyof typeof Ending];
 
 /** What a parked handler waits for. */
@@ -145,7 +178,10 @@ export interface Tracepoints {
   label(kind: Label, id: number, bytes: Uint8Array, at: number, len: number): void;
 }
 
-/** Recording off: no method is ever reached because the mask refuses every id; the methods are there for callers without a guard. */
+/**
+ * Recording off: no method is ever reached because the mask refuses every id; the methods are there for callers without
+ * a guard.
+ */
 export const NO_TRACE: Tracepoints = {
   mask: -1,
   stamp() {},

@@ -1,19 +1,23 @@
-import { expect, it } from "vitest";
-import { Errno } from "../base/errno.ts";
-import { DiskFiles } from "./disk-files.ts";
-import type { FileSystem } from "../socket/file-system.ts";
-import { defaultTopology, Topology } from "../topology.ts";
-import { MemoryFiles } from "../sim/memory-files.ts";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { expect, it } from "vitest";
+import { Errno } from "../base/errno.ts";
+import { MemoryFiles } from "../sim/memory-files.ts";
 import { VirtualClock } from "../sim/virtual-clock.ts";
+import type { FileSystem } from "../socket/file-system.ts";
+import { defaultTopology, Topology } from "../topology.ts";
+import { DiskFiles } from "./disk-files.ts";
 
 const TEXT = new TextEncoder().encode("a file of ours");
 
 /** The same story on memory and on disk: open(2), read(2) to the end, the errors of open(2), nothing left open. */
 function story(files: FileSystem): void {
-  const topology = new Topology(defaultTopology(), { seed: 1, clockOf: () => new VirtualClock(), filesOf: () => files });
+  const topology = new Topology(defaultTopology(), {
+    seed: 1,
+    clockOf: () => new VirtualClock(),
+    filesOf: () => files,
+  });
   const process = topology.host("server").processes.create("cat");
   const fd = process.open("/srv/page.html");
   expect(fd).toBe(3);

@@ -1,6 +1,6 @@
 /**
- * sojourn on Node: the kernel in a thread of its own or inline, processes in theirs, real time, the port forward, files.
- * Nothing here is loaded by the pure entry, and nothing platform-only is loaded before it is asked for.
+ * sojourn on Node: the kernel in a thread of its own or inline, processes in theirs, real time, the port forward,
+ * files. Nothing here is loaded by the pure entry, and nothing platform-only is loaded before it is asked for.
  */
 export { DiskFiles } from "./disk-files.ts";
 export { InlineKernel, type InlineKernelOptions } from "./inline-driver.ts";

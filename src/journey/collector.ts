@@ -86,7 +86,8 @@ export class Collector {
 
   /**
    * Takes what the rings hold up to `nowNs − graceNs` and tells the stories that ended by then. Call it some ten times
-   * a second (in virtual time: when asked). Returns the records taken; as many as `drainRecords` means there may be more.
+   * a second (in virtual time: when asked). Returns the records taken; as many as `drainRecords` means there may be
+   * more.
    */
   drain(nowNs: Ns): number {
     this.nowNs = Math.max(this.nowNs, nowNs);

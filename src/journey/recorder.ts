@@ -9,10 +9,10 @@ import type { Label, Point, Tracepoints } from "../base/tracepoints.ts";
 import {
   DEFAULT_LABEL_BYTES,
   DEFAULT_RECORDS,
-  newRing,
   KIND_FACTOR,
   Kind,
   LABEL_MAX_BYTES,
+  newRing,
   OP_GAP,
   RECORD_NUMBERS,
   RingViews,

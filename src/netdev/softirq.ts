@@ -3,8 +3,8 @@
  *
  *   interrupt ─► schedule(napi) ─► pending ─► run(): poll 64 frames, next device, … until idle, budget or time is spent
  *
- * It runs as a timer of the host, armed for when the host's CPU is free (`Clock.freeNs`). In virtual time that CPU may be busy past
- * the event that raised the interrupt: then the softirq waits while DMA goes on. When the budget is spent
+ * It runs as a timer of the host, armed for when the host's CPU is free (`Clock.freeNs`). In virtual time that CPU may
+ * be busy past the event that raised the interrupt: then the softirq waits while DMA goes on. When the budget is spent
  * with work left, it is armed again behind everything else that is due (what ksoftirqd is for): other work gets a turn.
  */
 import { assert } from "../base/assert.ts";

@@ -51,7 +51,10 @@ export class Arena {
     ];
   }
 
-  /** Takes the smallest slot of at least `bytes` bytes; 0 if the fitting class (and any larger) is empty or `bytes` > 64 KB. */
+  /**
+   * Takes the smallest slot of at least `bytes` bytes; 0 if the fitting class (and any larger) is empty or `bytes` > 64
+   * KB.
+   */
   alloc(bytes: number): number {
     if (bytes > PAGE_SLOT) return 0;
     for (let cls = bytes <= SMALL_SLOT ? 0 : bytes <= FRAME_SLOT ? 1 : 2; cls < 3; cls++) {

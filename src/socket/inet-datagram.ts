@@ -70,8 +70,8 @@ export class InetDatagram extends Socket implements SocketUpcalls {
   }
 
   /**
-   * sendto(2): all bytes or none. EPIPE (shut down), EDESTADDRREQ, EMSGSIZE, EACCES (broadcast), EINVAL (port 0), ENETUNREACH,
-   * ECONNREFUSED (once), EAGAIN.
+   * sendto(2): all bytes or none. EPIPE (shut down), EDESTADDRREQ, EMSGSIZE, EACCES (broadcast), EINVAL (port 0),
+   * ENETUNREACH, ECONNREFUSED (once), EAGAIN.
    */
   override send(bytes: Uint8Array, at: number, len: number, flags: number, to: Address | null, port: number): number {
     if ((flags & k.MSG_OOB) !== 0) return -Errno.EOPNOTSUPP;

@@ -1,9 +1,9 @@
 /**
- * Rows of a differential test: a program, run on the kernel and on our stack, must give the same results and move the same
- * counters. All programs of a file run on the kernel at once, before its tests.
+ * Rows of a differential test: a program, run on the kernel and on our stack, must give the same results and move the
+ * same counters. All programs of a file run on the kernel at once, before its tests.
  *
- * What is known to differ is part of the row and asserted on both sides, so that it fails when either side changes; each
- * such difference has its reason in docs/linux-differences.md.
+ * What is known to differ is part of the row and asserted on both sides, so that it fails when either side changes;
+ * each such difference has its reason in docs/linux-differences.md.
  */
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -35,8 +35,8 @@ export interface Row {
 }
 
 /**
- * How far the times of an `until` may be apart: Linux's timers fire late by up to an eighth of their length above 64 ticks
- * (timer wheel), by two ticks of 4 ms (HZ=250) below, and the machine may be busy.
+ * How far the times of an `until` may be apart: Linux's timers fire late by up to an eighth of their length above 64
+ * ticks (timer wheel), by two ticks of 4 ms (HZ=250) below, and the machine may be busy.
  */
 const TOLERANCE_MS = 25;
 const TOLERANCE_OF_SECONDS_MS = 150;

@@ -1,7 +1,14 @@
 /**
  * A `Backend` of constants, for tests of the control server and the CLI: no kernel, no time.
  */
-import type { Backend, JourneyQuery, LinkRow, LinkSettings, RejectMode, SyscallRow } from "../../apps/control/backend.ts";
+import type {
+  Backend,
+  JourneyQuery,
+  LinkRow,
+  LinkSettings,
+  RejectMode,
+  SyscallRow,
+} from "../../apps/control/backend.ts";
 import { Refusal } from "../../apps/control/backend.ts";
 import { DROP_REASONS } from "../../src/base/drop-reasons.ts";
 import { STAGES } from "../../src/base/stages.ts";

@@ -5,11 +5,11 @@ import { createWriteStream } from "node:fs";
 import { Transform, type TransformCallback } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Command } from "commander";
-import { openStream } from "../control-client.ts";
 import { CommandError, ExitCode, UsageError } from "../../control/exit-codes.ts";
+import { parseDurationNs } from "../../control/values.ts";
+import { openStream } from "../control-client.ts";
 import { controlOf, type ReadingOptions, readingCommand } from "../reading-command.ts";
 import { json, type Terminal } from "../terminal.ts";
-import { parseDurationNs } from "../../control/values.ts";
 
 /** The server hands frames on ten times a second. */
 const LAST_FRAMES_MS = 250;

@@ -8,8 +8,8 @@ import { delimiter, join } from "node:path";
 import { Command } from "commander";
 import { listenOnLoopback } from "../../control/control-server.ts";
 import { CommandError, ExitCode } from "../../control/exit-codes.ts";
-import { coloursOf, columns, json, type Terminal } from "../terminal.ts";
 import { readRunRecords, runDirectory } from "../../control/token-file.ts";
+import { coloursOf, columns, json, type Terminal } from "../terminal.ts";
 
 export interface Check {
   readonly name: string;

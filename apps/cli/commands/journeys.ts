@@ -4,12 +4,12 @@
 import type { Command } from "commander";
 import type { Journey } from "../../../src/journey/journey.ts";
 import { ROW_HEADING, renderLine, renderRow, renderWaterfall } from "../../../src/journey/render.ts";
-import { getJson, openStream, serverSentEvents } from "../control-client.ts";
 import { UsageError } from "../../control/exit-codes.ts";
+import { parseInteger } from "../../control/values.ts";
+import { getJson, openStream, serverSentEvents } from "../control-client.ts";
 import { journeyPaint, printableJourney } from "../journey-paint.ts";
 import { controlOf, type ReadingOptions, readingCommand } from "../reading-command.ts";
 import { json, type Terminal } from "../terminal.ts";
-import { parseInteger } from "../../control/values.ts";
 
 const MAX_JOURNEYS = 1000;
 

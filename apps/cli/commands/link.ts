@@ -3,11 +3,11 @@
  */
 import { Command } from "commander";
 import type { LinkRow } from "../../control/backend.ts";
-import { getJson, putJson } from "../control-client.ts";
 import { UsageError } from "../../control/exit-codes.ts";
+import { parseControlUrl, parseLinkSettings, splitPairs } from "../../control/values.ts";
+import { getJson, putJson } from "../control-client.ts";
 import { controlOf, type ReadingOptions, readingCommand } from "../reading-command.ts";
 import { json, printable, type Terminal } from "../terminal.ts";
-import { parseControlUrl, parseLinkSettings, splitPairs } from "../../control/values.ts";
 
 export function linkCommand(terminal: Terminal): Command {
   return readingCommand("link", "interfaces and wires, as `ip -s link` prints them")

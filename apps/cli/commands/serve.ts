@@ -4,14 +4,14 @@
 import { Command, Option } from "commander";
 import type { Journey } from "../../../src/journey/journey.ts";
 import type { LinkSettings } from "../../control/backend.ts";
-import { DEFAULT_CONTROL_PORT } from "../control-client.ts";
 import { type ControlServer, startControlServer } from "../../control/control-server.ts";
 import { UsageError } from "../../control/exit-codes.ts";
-import { firstScreen } from "../first-screen.ts";
-import { type RunningServer, type ServeOptions, startServer } from "../../serve/serve-session.ts";
-import type { Terminal } from "../terminal.ts";
 import { removeRunRecord, writeRunRecord } from "../../control/token-file.ts";
 import * as values from "../../control/values.ts";
+import { type RunningServer, type ServeOptions, startServer } from "../../serve/serve-session.ts";
+import { DEFAULT_CONTROL_PORT } from "../control-client.ts";
+import { firstScreen } from "../first-screen.ts";
+import type { Terminal } from "../terminal.ts";
 
 const DEFAULT_PORT = 3000;
 /** As Go, which takes net.core.somaxconn. */
@@ -204,7 +204,9 @@ async function greet(
   terminal.out(firstScreen({ running, control, notes, journey }, terminal));
 }
 
-/** Sends one request and waits, not long, for its journey. None: the screen says so, and the site is up all the same. */
+/**
+ * Sends one request and waits, not long, for its journey. None: the screen says so, and the site is up all the same.
+ */
 async function firstJourney(running: RunningServer, stopped: Promise<void>): Promise<Journey | undefined> {
   let unsubscribe = () => {};
   let timer: NodeJS.Timeout | undefined;

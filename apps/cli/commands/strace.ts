@@ -3,10 +3,10 @@
  */
 import type { Command } from "commander";
 import type { Info, SyscallRow } from "../../control/backend.ts";
+import { parseInteger } from "../../control/values.ts";
 import { getJson } from "../control-client.ts";
 import { controlOf, type ReadingOptions, readingCommand } from "../reading-command.ts";
 import { json, printable, type Terminal } from "../terminal.ts";
-import { parseInteger } from "../../control/values.ts";
 
 const POLL_MS = 200;
 /** How much one poll asks for: more calls than this between two polls leave a gap, which is said. */

@@ -3,8 +3,8 @@
  */
 import type { Command } from "commander";
 import type { SysctlRow } from "../../control/backend.ts";
-import { getJson, putJson } from "../control-client.ts";
 import { UsageError } from "../../control/exit-codes.ts";
+import { getJson, putJson } from "../control-client.ts";
 import { controlOf, type ReadingOptions, readingCommand } from "../reading-command.ts";
 import { json, type Terminal } from "../terminal.ts";
 

@@ -84,7 +84,7 @@ describe("tracepoints", () => {
     expect(log.take().slice(-1)).toEqual([`closed 2 ${Ending.fin} 11`]);
   });
 
-  test("a SYN that is dropped tells whose it was by the packet's first bytes", () => {
+  test("a SYN that is dropped tells when it came, and whose it was by the packet's first bytes", () => {
     const { host, peer, log, listener } = traced(0);
     peer.open(listener);
     host.listen(81, 0);
@@ -98,9 +98,9 @@ describe("tracepoints", () => {
     log.take();
     peer.send({ flags: "S", seq: 1, mss: 1460, srcPort: 5001, dstPort: 81 });
     const lines = log.take();
-    expect(lines.map((line) => line.split(" ")[0])).toEqual(["label", "drop"]);
-    expect(lines[0]).toMatch(new RegExp(`^label ${Label.packet} `));
-    expect(lines[1]).toMatch(new RegExp(`^drop ${DropReason.tcpListenOverflow} `));
+    expect(lines.map((line) => line.split(" ")[0])).toEqual(["frameReceived", "label", "drop"]);
+    expect(lines[1]).toMatch(new RegExp(`^label ${Label.packet} `));
+    expect(lines[2]).toMatch(new RegExp(`^drop ${DropReason.tcpListenOverflow} `));
   });
 
   test("a final ACK that meets a full accept queue: handshakeHeld", () => {

@@ -17,8 +17,8 @@ export function windowFromSpace(spaceBytes: number): number {
 }
 
 /**
- * The window scale to offer (Linux tcp_select_initial_window): enough for the largest buffer auto-tuning may reach, or for
- * the one the user fixed (SO_RCVBUF, TCP_WINDOW_CLAMP).
+ * The window scale to offer (Linux tcp_select_initial_window): enough for the largest buffer auto-tuning may reach, or
+ * for the one the user fixed (SO_RCVBUF, TCP_WINDOW_CLAMP).
  */
 export function windowScaleToOffer(sysctl: Sysctls, tcb: Tcb, windowClamp: number): number {
   if (sysctl.tcpWindowScaling === 0) return 0;

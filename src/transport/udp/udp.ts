@@ -171,8 +171,8 @@ export class Udp {
   /**
    * recvfrom(2): the oldest datagram, cut to `len` bytes (what does not fit is lost), copied to `into` at `at`; its
    * sender goes to `from`. The bytes copied, or the pending error (first, as on Linux), or -EAGAIN. With `len` 0 a
-   * waiting datagram goes before the error: so a reader discards what it saw by `peek`. `leave` (MSG_PEEK): the datagram
-   * stays where it is.
+   * waiting datagram goes before the error: so a reader discards what it saw by `peek`. `leave` (MSG_PEEK): the
+   * datagram stays where it is.
    */
   receive(
     sock: UdpSocket,
