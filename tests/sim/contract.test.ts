@@ -53,14 +53,16 @@ async function faultsOf(plan: TrafficPlan): Promise<string[]> {
     const known = new Set(journeys.map((j) => j.id));
     const faults = journeys.flatMap((journey) => breaches(journey, known));
     const isDamaged = (plan.link.corrupt ?? 0) > 0;
-    const forgets = world.server.env.mib.get("TcpExtSyncookiesSent") > 0;
+    const { mib } = world.server.env;
+    const forgets = mib.get("TcpExtSyncookiesSent") > 0;
+    const overflows = mib.get("TcpExtListenOverflows") > 0;
     for (const story of stories) {
       const mustFinish = isExpectedToFinish(story, forgets);
       faults.push(...storyFaults(story, mustFinish));
       const own = journeys.filter((j) => j.connection.remote.endsWith(`:${story.port}`));
       const times = new StreamTimes(witness.of(story.port));
       faults.push(...journeyFaults(story, own, mustFinish));
-      if (times.isSingle && !isDamaged) faults.push(...boundFaults(own, times, forgets));
+      if (times.isSingle && !isDamaged) faults.push(...boundFaults(own, times, { forgets, overflows }));
     }
     const { incomplete, evicted, lostRecords, late, unsampled } = world.collector.counters();
     if (incomplete + evicted + lostRecords + late + unsampled > 0) {
@@ -171,17 +173,23 @@ function isSoon(lateNs: Ns): boolean {
 
 /**
  * Start, device and end as the wire saw them. The start is exact; the others are stamped by a CPU that may be at work
- * on something else when the card moves a frame. A server that `forgets` has answered SYNs with cookies: such a story
- * begins when the cookie comes back, and with what comes then.
+ * on something else when the card moves a frame. A listener that `forgets` has answered SYNs with cookies: such a story
+ * begins when the cookie comes back. One that `overflows` drops the first bytes with the handshake's last ACK: they are
+ * seen when they come again.
  */
-function boundFaults(journeys: readonly Journey[], times: StreamTimes, forgets: boolean): string[] {
+function boundFaults(
+  journeys: readonly Journey[],
+  times: StreamTimes,
+  listener: { readonly forgets: boolean; readonly overflows: boolean },
+): string[] {
   const faults: string[] = [];
   let h0 = 0;
   let p1 = 0;
   for (const journey of journeys.filter((j) => j.request !== null)) {
     const startNs = h0 === 0 ? times.synNs : times.arrivedNs(h0);
-    const isCookie = forgets && journey.startNs > startNs && times.hasArrival(journey.startNs);
-    if (journey.startNs !== startNs && !isCookie) {
+    const isUnseen = listener.forgets || (listener.overflows && h0 > 0);
+    const isAgain = isUnseen && journey.startNs > startNs && times.hasArrival(journey.startNs);
+    if (journey.startNs !== startNs && !isAgain) {
       faults.push(`journey ${journey.id} starts at ${journey.startNs}, not ${startNs}`);
     }
     h0 += journey.request?.bytes ?? 0;

@@ -175,7 +175,7 @@ export function describe(segments: readonly SeenSegment[], originNs: Ns = 0): st
 export class StreamTimes {
   /** Arrival of the first SYN; −1 if none was seen. */
   readonly synNs: Ns;
-  /** False if the port served more than one connection: then nothing can be said. */
+  /** False if either side began more than once (a port used again, a cookie made anew): then nothing can be said. */
   readonly isSingle: boolean;
   private readonly segments: readonly SeenSegment[];
   private readonly clientIsn: number;
@@ -184,11 +184,11 @@ export class StreamTimes {
   constructor(segments: readonly SeenSegment[]) {
     this.segments = segments;
     const syns = segments.filter((s) => s.inward && (s.flags & tcp.Flag.syn) !== 0);
-    const synAck = segments.find((s) => !s.inward && (s.flags & tcp.Flag.syn) !== 0);
+    const synAcks = segments.filter((s) => !s.inward && (s.flags & tcp.Flag.syn) !== 0);
     this.synNs = syns[0]?.atNs ?? -1;
-    this.isSingle = new Set(syns.map((s) => s.seq)).size === 1 && synAck !== undefined;
+    this.isSingle = [syns, synAcks].every((side) => new Set(side.map((s) => s.seq)).size === 1);
     this.clientIsn = syns[0]?.seq ?? 0;
-    this.serverIsn = synAck?.seq ?? 0;
+    this.serverIsn = synAcks[0]?.seq ?? 0;
   }
 
   /** Did a segment of the client arrive at that very moment? */

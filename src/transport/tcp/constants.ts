@@ -23,7 +23,7 @@ export const TIME_WAIT_NS = 60 * SECOND;
 export const RESOURCE_PROBE_NS = 500 * MILLISECOND;
 /** TCP_PAWS_MSL, TCP_PAWS_24DAYS: how long a remembered timestamp stays meaningful (RFC 7323 §5.5). */
 export const PAWS_24_DAYS_NS = 60 * 60 * 24 * 24 * SECOND;
-/** TCP_PAWS_WINDOW: an RST's or SYN's timestamp may be this much older, in timestamp ticks. */
+/** TCP_PAWS_WINDOW: a timestamp may be this much older, in ticks: segments sent together may overtake each other. */
 export const PAWS_WINDOW_TICKS = 1;
 
 /** TCP_INIT_CWND (RFC 6928), in segments. */

@@ -18,7 +18,7 @@ import { checkAckDue, enterQuickAck } from "./ack.ts";
 import { checkSendSpace, processAck } from "./ack-input.ts";
 import { isRateLimited, sendChallengeAck } from "./challenge.ts";
 import { finTimeoutNs, onReset, orphanInFinWait2 } from "./close.ts";
-import { MAX_QUICKACKS, PAWS_24_DAYS_NS } from "./constants.ts";
+import { MAX_QUICKACKS, PAWS_24_DAYS_NS, PAWS_WINDOW_TICKS } from "./constants.ts";
 import type { TcpContext } from "./context.ts";
 import { isDataAfterClose, queueData } from "./data-input.ts";
 import { done } from "./done.ts";
@@ -173,7 +173,7 @@ function isPawsReject(tcp: TcpContext, tcb: Tcb, segment: Segment): boolean {
   const { options } = segment;
   if (!tcb.timestampsOk || !options.hasTimestamps || options.tsVal === 0) return false;
   const behind = (tcb.tsRecent - options.tsVal) | 0;
-  if (behind <= 0 || tcp.nowNs - tcb.tsRecentNs >= PAWS_24_DAYS_NS) return false;
+  if (behind <= PAWS_WINDOW_TICKS || tcp.nowNs - tcb.tsRecentNs >= PAWS_24_DAYS_NS) return false;
   const isPureAck = segment.has(Flag.ack) && segment.seq === segment.end && segment.seq === tcb.rcvNxt;
   const changesWindow = segment.window << tcb.sndWindowScale !== tcb.sndWnd;
   return !(isPureAck && segment.ack === tcb.sndUna && !changesWindow && behind <= tcb.rtoNs / 1e6);
