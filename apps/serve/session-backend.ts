@@ -145,7 +145,7 @@ export class SessionBackend implements backend.Backend {
       return (await this.session.kernel.control(method, params)) as T;
     } catch (thrown) {
       if (!(thrown instanceof ControlError)) throw thrown;
-      throw new backend.Refusal(400, thrown.error, thrown.why, thrown.next);
+      throw new backend.Refusal(thrown.status, thrown.error, thrown.why, thrown.next);
     }
   }
 }

@@ -18,7 +18,7 @@ import { Recorder } from "../../src/journey/recorder.ts";
 import type { InlineProcess } from "../../src/runtime/inline-process.ts";
 import type { Runtime } from "../../src/runtime/port.ts";
 import type { Server } from "../../src/server/index.ts";
-import { defaultTopology } from "../../src/topology.ts";
+import { DEFAULT_LINK_DELAY_NS, defaultTopology } from "../../src/topology.ts";
 import type { LinkSettings } from "../control/backend.ts";
 import { CommandError, ExitCode } from "../control/exit-codes.ts";
 import { type SiteOptions, main as site } from "../site/main.ts";
@@ -71,7 +71,9 @@ export abstract class Session {
   protected constructor(options: SessionOptions, kernel: Kernel, blindWhileBusy: boolean) {
     this.options = options;
     this.kernel = kernel;
-    this.collector = new Collector({ truth: "user-space", blindWhileBusy });
+    // Two links lie between the client host and the server's card.
+    const blindPathNs = 2 * (options.link.delayNs ?? DEFAULT_LINK_DELAY_NS);
+    this.collector = new Collector({ truth: "user-space", blindWhileBusy, blindPathNs });
     this.collector.setRecording(false);
     this.collector.attach((kernel.shared as { recorder?: SharedArrayBuffer }).recorder as SharedArrayBuffer, "kernel");
   }

@@ -36,8 +36,9 @@ export class Timers {
   private readonly heap: Timer[] = [];
   private orders = 0;
 
-  /** Arms (or moves) `timer` to fire at `atNs`. */
-  arm(timer: Timer, atNs: Ns): void {
+  /** Arms (or moves) `timer` to fire at `deadlineNs`, rounded up: time is whole nanoseconds whatever was divided. */
+  arm(timer: Timer, deadlineNs: Ns): void {
+    const atNs = Math.ceil(deadlineNs);
     timer.deadlineNs = atNs;
     timer.order = ++this.orders;
     if (timer.heapIndex < 0) {

@@ -66,6 +66,8 @@ export const Point = {
   finSent: 17,
   /** The socket woke its reader: bytes or a connection were offered to a sleeping process. a = pid. */
   readerWoken: 18,
+  /** id = frameId of a SYN answered with a cookie: nothing is kept of it. Label `packet` comes before. */
+  synCookie: 19,
 
   // ── process, per connection (id = connId) ─────────────────────────────────────────────────────────────────────
   /** accept4 took the connection. a = pid, b = fd. */

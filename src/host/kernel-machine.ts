@@ -46,6 +46,8 @@ export interface ControlFailure {
   readonly error: string;
   readonly why: string;
   readonly next: string;
+  /** HTTP status that says what kind of mistake it was; default 400. */
+  readonly status?: number;
 }
 
 /** A control call that failed: `{ error, why, next }` of the control API. */
@@ -54,12 +56,14 @@ export class ControlError extends Error implements ControlFailure {
   readonly error: string;
   readonly why: string;
   readonly next: string;
+  readonly status: number;
 
   constructor(failure: ControlFailure) {
     super(`${failure.error}: ${failure.why}`);
     this.error = failure.error;
     this.why = failure.why;
     this.next = failure.next;
+    this.status = failure.status ?? 400;
   }
 }
 

@@ -71,6 +71,9 @@ export class RequestPort {
 
 /** Turns what a handler threw into a reply. */
 export function failureReply(id: number, thrown: unknown): Reply {
-  if (isControlFailure(thrown)) return { id, failure: { error: thrown.error, why: thrown.why, next: thrown.next } };
+  if (isControlFailure(thrown)) {
+    const { error, why, next, status } = thrown;
+    return { id, failure: { error, why, next, ...(status === undefined ? {} : { status }) } };
+  }
   return { id, error: thrown instanceof Error ? thrown : new Error(String(thrown)) };
 }

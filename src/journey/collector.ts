@@ -22,7 +22,7 @@ export interface CollectorOptions extends JoinOptions {
    */
   graceNs?: Ns;
   /**
-   * Records per second above which fewer connections are recorded; default 15,000 (joining takes 2.5 to 3.5 µs per
+   * Records per second above which fewer connections are recorded; default 30,000 (joining takes 2.5 to 3.5 µs per
    * record, measured by `npm run bench -- recording`: some 5 % of a core). Infinity: never.
    */
   budgetPerSecond?: number;
@@ -62,7 +62,7 @@ export class Collector {
 
   constructor(options: CollectorOptions = {}) {
     this.graceNs = options.graceNs ?? 10 * MILLISECOND;
-    this.budgetPerSecond = options.budgetPerSecond ?? 15_000;
+    this.budgetPerSecond = options.budgetPerSecond ?? 30_000;
     this.drainRecords = options.drainRecords ?? 100_000;
     this.store = new JourneyStore(options.journeys ?? 1000);
     this.join = new Join((journey) => {

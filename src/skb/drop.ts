@@ -24,20 +24,22 @@ export class DropCounters {
   /** Discards. *Takes* the skb. */
   drop(skb: SkBuff, reason: DropReason): void {
     this.counts[reason]++;
-    if (skb.id !== 0) this.tell(skb, reason);
+    if (skb.id !== 0) {
+      this.name(skb);
+      this.trace.drop(reason, skb.id);
+    }
     this.pool.release(skb);
   }
 
   /**
-   * When it had come (if it came from a wire), and who was dropped: the join finds the connection by the addresses and
-   * ports in the packet's first bytes.
+   * Tells the tracepoints when a frame with an id had come (if from a wire), and whose it is: the join finds the
+   * connection by the addresses and ports in the packet's first bytes. *Borrows* the skb.
    */
-  private tell(skb: SkBuff, reason: DropReason): void {
+  name(skb: SkBuff): void {
     if (skb.arrivedNs > 0) this.trace.stamp(Point.frameReceived, skb.id, skb.arrivedNs, skb.polledNs);
-    if (skb.net > 0) {
-      this.trace.label(Label.packet, skb.id, skb.bytes, skb.net, Math.min(PACKET_LABEL_BYTES, skb.tail - skb.net));
-    }
-    this.trace.drop(reason, skb.id);
+    if (skb.net === 0) return;
+    const len = Math.min(PACKET_LABEL_BYTES, skb.tail - skb.net);
+    this.trace.label(Label.packet, skb.id, skb.bytes, skb.net, len);
   }
 
   /** The frame has done its work. *Takes* the skb. */

@@ -48,6 +48,53 @@ describe("found by random traffic", () => {
     world.close();
   });
 
+  it("a loss long ago does not shorten the patience for the next one", async () => {
+    const world = await World.open({
+      seed: 1,
+      delayNs: 2 * MILLISECOND,
+      site: { timeouts: { idleNs: 3600 * SECOND } },
+    });
+    const ask = async (): Promise<number> => {
+      const conn = await world.dial();
+      const reader = new ResponseReader(conn);
+      for (const isLost of [false, true, false]) {
+        if (isLost) loseNext(world.link("server-link"), 1, true);
+        conn.writeLatin1(REQUEST);
+        conn.flush();
+        await reader.next("GET");
+      }
+      // An hour later the server closes; its FIN is lost more than once.
+      world.link("server-link").set({ down: true }, 1);
+      await world.user.sleep(3603 * SECOND);
+      world.link("server-link").set({ down: false }, 1);
+      const n = await conn.read(new Uint8Array(1));
+      conn.close();
+      return n;
+    };
+    expect(await world.sim.run(ask())).toBe(0);
+    expect(world.server.env.mib.get("TcpExtTCPTimeouts")).toBeGreaterThan(2);
+    expect(world.server.env.mib.get("TcpExtTCPAbortOnTimeout")).toBe(0);
+    await world.expectNothingLeft();
+    world.close();
+  });
+
+  it("segments that overtake each other by a millisecond are not old ones", async () => {
+    const world = await World.open({ seed: 7, delayNs: 2 * MILLISECOND, link: { jitterNs: 400 * MICROSECOND } });
+    const body = "x".repeat(100_000);
+    const ask = async (): Promise<number | undefined> => {
+      const conn = await world.dial();
+      conn.writeLatin1(`POST /echo HTTP/1.1\r\nHost: s\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+      conn.flush();
+      const response = await new ResponseReader(conn).next("POST");
+      conn.close();
+      return response?.body.length;
+    };
+    expect(await world.sim.run(ask())).toBe(body.length);
+    expect(world.server.env.mib.get("TcpExtTCPOFOQueue")).toBeGreaterThan(0);
+    for (const host of world.topology.hosts) expect(host.env.mib.get("TcpExtPAWSEstab"), host.name).toBe(0);
+    world.close();
+  });
+
   it("a story that begins with a dropped SYN begins when that SYN came, to the nanosecond", async () => {
     const world = await World.open({ seed: 1, delayNs: 2 * MILLISECOND, site: { listen: { backlog: 0 } } });
     world.server.env.sysctl.tcpSyncookies = 0;

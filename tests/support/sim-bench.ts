@@ -41,7 +41,7 @@ export interface WorldOptions {
   readonly seed: number;
   /** One way, client to server, both links together. */
   readonly delayNs: Ns;
-  /** Both links, besides the delay. */
+  /** Both links, besides the delay, from the moment it is open: it opens over good ones. */
   readonly link?: Partial<LinkSettings>;
   /** Neighbours know each other from the start (default), or ask by ARP. */
   readonly arp?: boolean;
@@ -87,7 +87,7 @@ export class World {
     const { seed } = options;
     this.shelf = options.shelf ?? new ArenaShelf();
     let recorder: Recorder | null = null;
-    this.topology = new Topology(defaultTopology({ ...options.link, delayNs: options.delayNs / 2 }), {
+    this.topology = new Topology(defaultTopology({ delayNs: options.delayNs / 2 }), {
       seed,
       arena: this.shelf.take(),
       clockOf: () => new VirtualClock(),
@@ -129,6 +129,7 @@ export class World {
     // The client process makes its epoll instance with its first connection: what comes after it is a leak.
     await world.sim.run(world.user.network.dial(SERVER_ADDRESS, SERVER_PORT).then((conn) => conn.close()));
     await world.sim.becomeIdle(NEVER);
+    for (const link of world.topology.links) link.set(options.link ?? {});
     world.drain();
     world.leaks = new LeakChecker([...hostsOf(world).map(stackCounters), ...processCounters(world.topology)]);
     return world;

@@ -14,6 +14,7 @@ import * as tcp from "../../src/wire/tcp.ts";
 import { latin1 } from "./response-reader.ts";
 
 const IP_PROTOCOL_TCP = 6;
+const ACK_OR_RESET = tcp.Flag.ack | tcp.Flag.rst;
 /** A short piece of a payload is kept, to find requests by. */
 const TEXT_BYTES = 80;
 
@@ -206,12 +207,24 @@ export class StreamTimes {
     return this.firstWith(false, this.serverIsn, offset);
   }
 
-  /** First arrival of an acknowledgement of everything below `offset`. */
+  /**
+   * First arrival of an acknowledgement of everything below `offset` that counts: no reset, and not on a segment that
+   * lies before what the server has acknowledged itself (RFC 9293 §3.10.7.4 first: it is unacceptable as a whole).
+   */
   ackedNs(offset: number): Ns {
-    const found = this.segments.find(
-      (s) => s.inward && (s.flags & tcp.Flag.ack) !== 0 && seqDiff(s.ack, this.serverIsn + 1) >= offset,
-    );
-    return found?.atNs ?? -1;
+    let acknowledged = this.clientIsn;
+    for (const s of this.segments) {
+      if (!s.inward) {
+        if (seqDiff(s.ack, acknowledged) > 0) acknowledged = s.ack;
+      } else if (
+        (s.flags & ACK_OR_RESET) === tcp.Flag.ack &&
+        seqDiff(s.seq + s.payloadBytes, acknowledged) >= 0 &&
+        seqDiff(s.ack, this.serverIsn + 1) >= offset
+      ) {
+        return s.atNs;
+      }
+    }
+    return -1;
   }
 
   private firstWith(inward: boolean, isn: number, offset: number): Ns {

@@ -1,5 +1,5 @@
 /** Makes a `Journey` of the facts of one request, or of a connection that never became one. */
-import { NEVER, type Ns } from "../../base/time.ts";
+import { MILLISECOND, NEVER, type Ns } from "../../base/time.ts";
 import type { Journey, Mark, Outcome, Precision, Truth, Unobserved } from "../journey.ts";
 import type { ConnectionFacts, RequestFacts } from "./facts.ts";
 import { Limits } from "./limits.ts";
@@ -178,15 +178,25 @@ export function buildConnection(
   };
 }
 
+/** A handler that held the thread for less hides nothing worth a word. */
+const BLIND_MIN_NS = MILLISECOND;
+/** How soon after such a stretch its thread must have sent the first frame for the stretch to have held it back: a few turns. */
+const BLIND_SOON_NS = 10 * MILLISECOND;
+
 /**
- * A story that begins when a busy process first lets the kernel run: its first frame may have come long before
- * (law 2, a real-time `inline` kernel on a device that reports no arrival times).
+ * A story that begins when a busy process first lets the kernel run (law 2, a real-time `inline` kernel): its first frame
+ * may have come long before. Where the device reports no arrival times, it may have been there since the poll before;
+ * where it does (a simulated link, `pathNs` long), the client's side of the link was held by the same thread.
  */
-export function unobservedBefore(request: RequestFacts, occupancy: Occupancy): Unobserved | undefined {
+export function unobservedBefore(request: RequestFacts, occupancy: Occupancy, pathNs: Ns): Unobserved | undefined {
   const frame = request.first ? request.connection.syns[0] : request.steps[0];
-  if (frame === undefined || frame.arrivedNs < frame.polledNs) return undefined;
-  const stretch = occupancy.lastBefore(frame.arrivedNs);
-  if (stretch === undefined || stretch.requestId === request.id || stretch.endNs < frame.pollBeforeNs) return undefined;
-  const maxNs = frame.arrivedNs - Math.max(stretch.startNs, frame.pollBeforeNs);
+  if (frame === undefined) return undefined;
+  const reportsArrival = frame.arrivedNs < frame.polledNs;
+  const sentNs = reportsArrival ? frame.arrivedNs - pathNs : frame.arrivedNs;
+  const sinceNs = reportsArrival ? sentNs - BLIND_SOON_NS : frame.pollBeforeNs;
+  const stretch = occupancy.lastBefore(sentNs);
+  if (stretch === undefined || stretch.requestId === request.id || stretch.endNs < sinceNs) return undefined;
+  if (reportsArrival && stretch.endNs - stretch.startNs < BLIND_MIN_NS) return undefined;
+  const maxNs = sentNs - (reportsArrival ? stretch.startNs : Math.max(stretch.startNs, frame.pollBeforeNs));
   return maxNs > 0 ? { maxNs, reason: "loop-busy", by: stretch.requestId } : undefined;
 }

@@ -1,17 +1,17 @@
 /**
  * Dropped frames and whom they belonged to.
  *
- * A SYN can be dropped before there is a connection (SYN queue full, accept queue full): its tuple is remembered, so
- * that
- * the journey of the client that tries again starts at its first try, and one that never gets in has a journey too.
+ * A SYN can be dropped before there is a connection (SYN queue full, accept queue full), or answered with a cookie so
+ * that nothing is kept: its tuple is remembered, so that the journey of the client that gets in later starts at its
+ * first try, and one that never gets in has a journey too.
  */
-import { dropReasonName } from "../../base/drop-reasons.ts";
+import { DropReason, dropReasonName } from "../../base/drop-reasons.ts";
 import type { Ns } from "../../base/time.ts";
 import type { Outcome } from "../journey.ts";
 import type { ConnectionFacts } from "./facts.ts";
 import type { Join } from "./join.ts";
 import { Limits } from "./limits.ts";
-import { isDuplicate, isRefusal } from "./outcome.ts";
+import { isDamage, isDuplicate, isRefusal } from "./outcome.ts";
 import { type PacketHead, parsePacket } from "./packet-label.ts";
 import { SegmentLine } from "./segment-line.ts";
 
@@ -32,6 +32,9 @@ interface DroppedSyn {
   /** The first one; and when the last one was dropped. */
   first: Drop;
   lastNs: Ns;
+  /** The first was answered with a cookie: nothing is kept, but the client goes on with its handshake. */
+  cookie: boolean;
+  /** How many frames of it were dropped, and why the last one. */
   count: number;
   reason: number;
 }
@@ -69,6 +72,16 @@ export class DropWatch {
     this.pair(drop, head);
   }
 
+  /** SYN `id` was answered with a cookie; its packet label came just before. */
+  answered(atNs: Ns, id: number): void {
+    const head = this.heads.get(id);
+    if (head === undefined) return;
+    this.heads.delete(id);
+    const { frames } = this.join;
+    frames.find(id, atNs);
+    this.droppedSyn({ atNs, reason: DropReason.none, arrivedNs: frames.arrivedNs, polledNs: frames.polledNs }, head);
+  }
+
   /** The first bytes of dropped frame `id` (the label may come before or after the drop). */
   packet(_atNs: Ns, id: number, bytes: Uint8Array): void {
     const head = parsePacket(bytes);
@@ -89,10 +102,15 @@ export class DropWatch {
     const syn = this.syns.get(key);
     if (syn === undefined) return;
     this.syns.delete(key);
-    connection.lostSynNs = syn.first.arrivedNs;
+    const { arrivedNs, polledNs, atNs } = syn.first;
+    if (syn.cookie) {
+      connection.syns.unshift({ arrivedNs, polledNs, pollBeforeNs: arrivedNs, atNs });
+      connection.mark({ name: "syn-cookie", atNs });
+    } else connection.lostSynNs = arrivedNs;
+    if (syn.count === 0) return;
     connection.lostSyns = syn.count;
     connection.drops += syn.count;
-    connection.mark({ name: "dropped", atNs: syn.first.atNs, reason: dropReasonName(syn.reason), value: syn.count });
+    connection.mark({ name: "dropped", atNs, reason: dropReasonName(syn.reason), value: syn.count });
   }
 
   /** The connection is gone. */
@@ -106,7 +124,7 @@ export class DropWatch {
     for (const [key, syn] of this.syns) {
       if (syn.lastNs + Limits.droppedSynNs > nowNs) continue;
       this.syns.delete(key);
-      this.tell(syn, "dropped");
+      this.tell(syn, outcomeOf(syn));
     }
   }
 
@@ -117,7 +135,11 @@ export class DropWatch {
       owner.drops++;
       owner.mark({ name: "dropped", atNs, reason: dropReasonName(reason) });
       if (head.data && !isDuplicate(reason)) owner.receive.droppedNs = Math.min(owner.receive.droppedNs, atNs);
-    } else if (head.syn && !head.ack) this.droppedSyn(drop, head);
+      return;
+    }
+    const known = this.syns.get(tupleKey(head));
+    if (head.syn && !head.ack && !isDamage(reason)) this.droppedSyn(drop, head);
+    else if (known !== undefined) count(known, drop);
     else {
       const name = dropReasonName(reason);
       this.unowned.set(name, (this.unowned.get(name) ?? 0) + 1);
@@ -131,22 +153,23 @@ export class DropWatch {
     if (isRefusal(reason)) {
       this.syns.delete(key);
       const { local, remote } = head;
-      const count = (known?.count ?? 0) + 1;
-      this.tell({ local, remote, first: known?.first ?? drop, lastNs: atNs, count, reason }, "refused");
+      const tries = (known?.count ?? 0) + 1;
+      const first = known?.first ?? drop;
+      this.tell({ local, remote, first, lastNs: atNs, cookie: false, count: tries, reason }, "refused");
     } else if (known !== undefined) {
-      known.lastNs = atNs;
-      known.count++;
-      known.reason = reason;
+      count(known, drop);
     } else {
       if (this.syns.size >= Limits.droppedSyns) this.tellOldest();
-      this.syns.set(key, { local: head.local, remote: head.remote, first: drop, lastNs: atNs, count: 1, reason });
+      const cookie = reason === DropReason.none;
+      const { local, remote } = head;
+      this.syns.set(key, { local, remote, first: drop, lastNs: atNs, cookie, count: cookie ? 0 : 1, reason });
     }
   }
 
   private tellOldest(): void {
     for (const [key, syn] of this.syns) {
       this.syns.delete(key);
-      this.tell(syn, "dropped");
+      this.tell(syn, outcomeOf(syn));
       return;
     }
   }
@@ -176,6 +199,18 @@ export class DropWatch {
       frames: { received: count, sent: 0, retransmitted: 0, dropped: count },
     });
   }
+}
+
+function count(syn: DroppedSyn, { atNs, reason }: Drop): void {
+  syn.lastNs = atNs;
+  if (reason === DropReason.none) return;
+  syn.count++;
+  syn.reason = reason;
+}
+
+/** A cookie that never came back, or a client whose tries were all dropped. */
+function outcomeOf(syn: DroppedSyn): Outcome {
+  return syn.cookie && syn.count === 0 ? "timeout" : "dropped";
 }
 
 function tupleKey(tuple: { local: string; remote: string }): string {

@@ -25,6 +25,8 @@ export interface JoinOptions {
   precision?: Precision;
   /** True for a real-time `inline` kernel: a busy handler hides the wire, and journeys say so (`unobserved`). */
   blindWhileBusy?: boolean;
+  /** With it: the time from a client on the same thread to the device, where frames carry arrival times; default 0. */
+  blindPathNs?: Ns;
 }
 
 /** What was seen but could not become a journey. Never guessed, always counted. */
@@ -52,6 +54,7 @@ export class Join {
   mask = 0;
   private readonly seen: Seen;
   private readonly blindWhileBusy: boolean;
+  private readonly blindPathNs: Ns;
   private readonly finished: (journey: Journey) => void;
   /** Stories with an end that `settle` has not reached. */
   private readonly ending = new Set<RequestFacts>();
@@ -66,6 +69,7 @@ export class Join {
     this.finished = finished;
     this.seen = { truth: options.truth ?? "user-space", precision: options.precision ?? "switch", sampling: 1 };
     this.blindWhileBusy = options.blindWhileBusy ?? false;
+    this.blindPathNs = options.blindPathNs ?? 0;
     this.drops = new DropWatch(this);
   }
 
@@ -203,6 +207,7 @@ export class Join {
   private stamp(atNs: Ns, point: number, id: number, a: number, b: number): void {
     if (point >= Point.processEnter) this.processPoint(atNs, point, id, a);
     else if (point >= Point.request) onRequestPoint(this, atNs, point, id, a, b);
+    else if (point === Point.synCookie) this.drops.answered(atNs, id);
     else onConnectionPoint(this, atNs, point, id, a, b);
   }
 
@@ -221,7 +226,7 @@ export class Join {
     if (journey === null) this.counters.incomplete++;
     else {
       if (this.blindWhileBusy) {
-        const unobserved = unobservedBefore(request, this.occupancy);
+        const unobserved = unobservedBefore(request, this.occupancy, this.blindPathNs);
         if (unobserved !== undefined) journey.unobserved = unobserved;
       }
       this.finished(journey);

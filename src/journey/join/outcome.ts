@@ -45,6 +45,11 @@ export function isDuplicate(reason: number): boolean {
   return reason === DropReason.tcpOldData || reason === DropReason.tcpOfoMerge || reason === DropReason.consumed;
 }
 
+/** A frame dropped for one of these may say anything, also whose it was. */
+export function isDamage(reason: number): boolean {
+  return reason === DropReason.tcpCsum || reason === DropReason.ipCsum || reason === DropReason.linkCorrupt;
+}
+
 /** For marks: the ending's name. */
 export function endingName(ending: number): string {
   return Object.entries(Ending).find(([, value]) => value === ending)?.[0] ?? `ending ${ending}`;

@@ -106,8 +106,8 @@ function receiveSyn(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment, is
       return;
     }
   }
-  // Nothing is kept of a SYN answered with a cookie: its story begins when the cookie comes back.
-  if (!wantCookie) stampSyn(tcp, connId, skb);
+  if (wantCookie) stampCookie(tcp, connId, skb);
+  else stampSyn(tcp, connId, skb);
   if (wantCookie) answerWithCookie(tcp, request, segment);
   else if (!remember(tcp, listener, request, isnFromTimeWait)) {
     dropSyn(tcp, listener, skb, connId, DropReason.noMem);
@@ -145,6 +145,14 @@ function dropSyn(tcp: TcpContext, listener: Listener, skb: SkBuff, connId: numbe
 /** A frame with an id tells of its drop; whoever listens knows by the addresses in it whose it was. */
 function nameFrame(tcp: TcpContext, connId: number, skb: SkBuff): void {
   if (skb.id === 0 && tcp.traced(connId)) skb.id = tcp.env.nextFrameId();
+}
+
+/** Nothing is kept of a SYN answered with a cookie: the frame itself tells who came, and when. */
+function stampCookie(tcp: TcpContext, connId: number, skb: SkBuff): void {
+  if (!tcp.traced(connId)) return;
+  nameFrame(tcp, connId, skb);
+  tcp.env.drops.name(skb);
+  tcp.env.trace.stamp(Point.synCookie, skb.id, 0, 0);
 }
 
 /** `synReceived` and the 4-tuple of a SYN that was taken in. */

@@ -36,10 +36,14 @@ export function onSuspiciousAck(tcp: TcpContext, tcb: Tcb, ack: AckOutcome): voi
   if (tcb.caState === CaState.recovery) {
     if (!ack.advanced && ack.duplicate) addRenoSack(tcp, tcb);
     identifyLoss(tcp, tcb, ack.advanced);
-  } else if (tcb.caState === CaState.loss) {
+    return;
+  }
+  if (tcb.caState === CaState.loss) {
     processLoss(tcp, tcb, ack);
     identifyLoss(tcp, tcb, ack.advanced);
-  } else {
+  }
+  // Out of Loss it goes on here, as in Linux: what is Open again forgets when its trouble began (retrans_stamp).
+  if (tcb.caState !== CaState.loss) {
     if (!tcb.sackOk && ack.advanced) queue.sackedOut = 0;
     if (ack.duplicate) addRenoSack(tcp, tcb);
     identifyLoss(tcp, tcb, ack.advanced);
