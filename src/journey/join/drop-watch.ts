@@ -6,7 +6,7 @@
  * first try, and one that never gets in has a journey too.
  */
 import { DropReason, dropReasonName } from "../../base/drop-reasons.ts";
-import type { Ns } from "../../base/time.ts";
+import { NEVER, type Ns } from "../../base/time.ts";
 import type { Outcome } from "../journey.ts";
 import type { ConnectionFacts } from "./facts.ts";
 import type { Join } from "./join.ts";
@@ -34,6 +34,8 @@ interface DroppedSyn {
   lastNs: Ns;
   /** The first was answered with a cookie: nothing is kept, but the client goes on with its handshake. */
   cookie: boolean;
+  /** With it: when the last ACK of the handshake first met a full accept queue; NEVER if it did not. */
+  heldNs: Ns;
   /** How many frames of it were dropped, and why the last one. */
   count: number;
   reason: number;
@@ -105,6 +107,7 @@ export class DropWatch {
     const { arrivedNs, polledNs, atNs } = syn.first;
     if (syn.cookie) {
       connection.syns.unshift({ arrivedNs, polledNs, pollBeforeNs: arrivedNs, atNs });
+      connection.handshakeHeldNs = Math.min(connection.handshakeHeldNs, syn.heldNs);
       connection.mark({ name: "syn-cookie", atNs });
     } else connection.lostSynNs = arrivedNs;
     if (syn.count === 0) return;
@@ -155,14 +158,15 @@ export class DropWatch {
       const { local, remote } = head;
       const tries = (known?.count ?? 0) + 1;
       const first = known?.first ?? drop;
-      this.tell({ local, remote, first, lastNs: atNs, cookie: false, count: tries, reason }, "refused");
+      this.tell({ local, remote, first, lastNs: atNs, cookie: false, heldNs: NEVER, count: tries, reason }, "refused");
     } else if (known !== undefined) {
       count(known, drop);
     } else {
       if (this.syns.size >= Limits.droppedSyns) this.tellOldest();
       const cookie = reason === DropReason.none;
       const { local, remote } = head;
-      this.syns.set(key, { local, remote, first: drop, lastNs: atNs, cookie, count: cookie ? 0 : 1, reason });
+      const times = { first: drop, lastNs: atNs, heldNs: NEVER };
+      this.syns.set(key, { local, remote, ...times, cookie, count: cookie ? 0 : 1, reason });
     }
   }
 
@@ -203,6 +207,7 @@ export class DropWatch {
 
 function count(syn: DroppedSyn, { atNs, reason }: Drop): void {
   syn.lastNs = atNs;
+  if (reason === DropReason.tcpListenOverflow) syn.heldNs = Math.min(syn.heldNs, atNs);
   if (reason === DropReason.none) return;
   syn.count++;
   syn.reason = reason;
