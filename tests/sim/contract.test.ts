@@ -188,8 +188,8 @@ function isSoon(lateNs: Ns): boolean {
 /**
  * Start, device and end as the wire saw them. The start is exact; the others are stamped by a CPU that may be at work
  * on something else when the card moves a frame. A server that `forgets` has answered SYNs with cookies: such a story
- * begins when the cookie comes back. One that `refuses` has dropped bytes unseen, with a handshake's last ACK that met a
- * full queue or for an old timestamp: they are seen when they come again.
+ * begins when the cookie comes back. One that `refuses` has dropped bytes unseen, with a handshake's last ACK that met
+ * a full queue or for an old timestamp: they are seen when they come again.
  */
 function boundFaults(
   journeys: readonly Journey[],

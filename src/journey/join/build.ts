@@ -180,13 +180,16 @@ export function buildConnection(
 
 /** A handler that held the thread for less hides nothing worth a word. */
 const BLIND_MIN_NS = MILLISECOND;
-/** How soon after such a stretch its thread must have sent the first frame for the stretch to have held it back: a few turns. */
+/**
+ * How soon after such a stretch its thread must have sent the first frame for the stretch to have held it back: a few
+ * turns.
+ */
 const BLIND_SOON_NS = 10 * MILLISECOND;
 
 /**
- * A story that begins when a busy process first lets the kernel run (law 2, a real-time `inline` kernel): its first frame
- * may have come long before. Where the device reports no arrival times, it may have been there since the poll before;
- * where it does (a simulated link, `pathNs` long), the client's side of the link was held by the same thread.
+ * A story that begins when a busy process first lets the kernel run (law 2, a real-time `inline` kernel): its first
+ * frame may have come long before. Where the device reports no arrival times, it may have been there since the poll
+ * before; where it does (a simulated link, `pathNs` long), the client's side of the link was held by the same thread.
  */
 export function unobservedBefore(request: RequestFacts, occupancy: Occupancy, pathNs: Ns): Unobserved | undefined {
   const frame = request.first ? request.connection.syns[0] : request.steps[0];
