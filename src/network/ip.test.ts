@@ -661,12 +661,13 @@ describe("conservation", () => {
           // The router also passes packets on: those are neither delivered nor dropped there.
           const passed = router.mib("IpForwDatagrams");
           expect(accounted(router) - lost(router) - ownDrops(router)).toBe(cards(router) + lo(router) - passed);
-          // And whatever arrived is what was sent: corruption never reaches a reader.
+          // And whatever arrived is what was sent. With corruption it may not be: two flipped bits in two fragments can
+          // cancel each other in a sum of 16 bits.
           const sent = sizes.filter((size) => size % 2 === 1).map((size) => bytes(size).join());
           for (const { payload } of server.probe.arrived) {
             if (n.corrupt === 0 && f.corrupt === 0) expect(sent).toContain(payload.join());
           }
-          for (const { payload } of client.ping.arrived) {
+          for (const { payload } of n.corrupt === 0 && f.corrupt === 0 ? client.ping.arrived : []) {
             const echoed = icmp.parse(payload).payload;
             expect([...echoed]).toEqual(Array.from({ length: echoed.length }, (_, i) => i & 255));
           }
