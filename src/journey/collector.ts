@@ -22,7 +22,7 @@ export interface CollectorOptions extends JoinOptions {
    */
   graceNs?: Ns;
   /**
-   * Records per second above which fewer connections are recorded; default 30,000 (joining takes 2.5 to 3.5 µs per
+   * Records per second above which fewer connections are recorded; default 15,000 (joining takes 2.5 to 3.5 µs per
    * record, measured by `npm run bench -- recording`: some 5 % of a core). Infinity: never.
    */
   budgetPerSecond?: number;
@@ -40,6 +40,9 @@ export interface CollectorCounters extends JoinCounters {
   rings: { name: string; lost: number; waiting: number }[];
 }
 
+/** One second may cost so many budgets before fewer connections are recorded: a person with a script is no load. */
+const BURST = 4;
+
 /** Sampling goes no further down than one connection in 2^MASK_BITS_MAX. */
 const MASK_BITS_MAX = 16;
 
@@ -56,13 +59,15 @@ export class Collector {
   private lastNs: Ns = 0;
   private maskBits = 0;
   private isRecording = true;
+  /** The second before was above the budget, too. */
+  private wasOver = false;
   private windowNs: Ns = 0;
   private windowRecords = 0;
   private nowNs: Ns = 0;
 
   constructor(options: CollectorOptions = {}) {
     this.graceNs = options.graceNs ?? 10 * MILLISECOND;
-    this.budgetPerSecond = options.budgetPerSecond ?? 30_000;
+    this.budgetPerSecond = options.budgetPerSecond ?? 15_000;
     this.drainRecords = options.drainRecords ?? 100_000;
     this.store = new JourneyStore(options.journeys ?? 1000);
     this.join = new Join((journey) => {
@@ -209,7 +214,7 @@ export class Collector {
     ring.take();
   }
 
-  /** Once a second: fewer connections above the budget; well below it more again, all at once when it is quiet. */
+  /** Once a second: fewer connections above the budget, unless it is one second's burst; well below it more again, all at once when it is quiet. */
   private adapt(nowNs: Ns, taken: number): void {
     this.windowRecords += taken;
     const elapsedNs = nowNs - this.windowNs;
@@ -217,7 +222,11 @@ export class Collector {
     const perSecond = (this.windowRecords / elapsedNs) * SECOND;
     this.windowNs = nowNs;
     this.windowRecords = 0;
-    if (perSecond > this.budgetPerSecond) {
+    const isOver = perSecond > this.budgetPerSecond;
+    const isBurst = isOver && !this.wasOver && perSecond < BURST * this.budgetPerSecond;
+    this.wasOver = isOver;
+    if (isBurst) return;
+    if (isOver) {
       const halvings = Math.ceil(Math.log2(perSecond / this.budgetPerSecond));
       this.setSampling(Math.min(MASK_BITS_MAX, this.maskBits + halvings));
     } else if (perSecond < this.budgetPerSecond / 4 && this.maskBits > 0) {
