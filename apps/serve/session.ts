@@ -207,7 +207,6 @@ export class InlineSession extends Session {
   readonly mode = "inline";
   readonly client: Session["client"];
   readonly ended: Promise<unknown>;
-  private readonly machine: TopologyKernel;
   private readonly processes: readonly InlineProcess[];
   private readonly sites: readonly Server[];
 
@@ -219,7 +218,6 @@ export class InlineSession extends Session {
     sites: Server[],
   ) {
     super(options, kernel, true);
-    this.machine = kernel.machine as TopologyKernel;
     this.ended = kernel.ended;
     this.processes = processes;
     this.sites = sites;
@@ -263,7 +261,6 @@ export class InlineSession extends Session {
   protected async stopProcesses(): Promise<void> {
     for (const server of this.sites) server.close();
     for (const process of this.processes) process.stop();
-    void this.machine;
   }
 }
 

@@ -214,7 +214,10 @@ export class Collector {
     ring.take();
   }
 
-  /** Once a second: fewer connections above the budget, unless it is one second's burst; well below it more again, all at once when it is quiet. */
+  /**
+   * Once a second: fewer connections above the budget, unless it is one second's burst; well below it more again, all at
+   * once when it is quiet.
+   */
   private adapt(nowNs: Ns, taken: number): void {
     this.windowRecords += taken;
     const elapsedNs = nowNs - this.windowNs;
