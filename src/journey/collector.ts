@@ -215,8 +215,8 @@ export class Collector {
   }
 
   /**
-   * Once a second: fewer connections above the budget, unless it is one second's burst; well below it more again, all at
-   * once when it is quiet.
+   * Once a second: fewer connections above the budget, unless it is one second's burst; more again well below it, all
+   * at once when it is quiet.
    */
   private adapt(nowNs: Ns, taken: number): void {
     this.windowRecords += taken;
