@@ -33,7 +33,7 @@ describe("serve, on the screen", () => {
     expect(out).toMatch(/\nstopped: 2 requests on 2 connections, no frame dropped\n$/);
   });
 
-  it("SIGTERM ends it as Ctrl-C does, also with clients connected", async () => {
+  it.skipIf(requires("curl"))("SIGTERM ends it as Ctrl-C does, also with clients connected", async () => {
     const server = await serve();
     const pending = curl(`${server.site}/slow?ms=30000`);
     await sleep(300);
