@@ -2,12 +2,13 @@
  * `sojourn link`: interfaces in the shape of `ip -s link`, and the wires behind them. `link set` turns a wire's knobs.
  */
 import { Command } from "commander";
+import { formatLinkSettings, type LinkSettings } from "../../../src/device/link-settings.ts";
 import type { LinkRow } from "../../control/backend.ts";
 import { UsageError } from "../../control/exit-codes.ts";
 import { parseControlUrl, parseLinkSettings, splitPairs } from "../../control/values.ts";
 import { getJson, putJson } from "../control-client.ts";
 import { controlOf, type ReadingOptions, readingCommand } from "../reading-command.ts";
-import { json, printable, type Terminal } from "../terminal.ts";
+import { json, type Terminal } from "../terminal.ts";
 
 export function linkCommand(terminal: Terminal): Command {
   return readingCommand("link", "interfaces and wires, as `ip -s link` prints them")
@@ -30,8 +31,8 @@ export function linkCommand(terminal: Terminal): Command {
 
 function linkSetCommand(terminal: Terminal): Command {
   return new Command("set")
-    .description("change a wire, e.g. sojourn link set eth0 delay=10ms loss=1%")
-    .argument("<name>", "an interface on the wire")
+    .description("change a wire, e.g. sojourn link set client-router delay=10ms loss=1%")
+    .argument("<name>", "the wire: client-router, router-server, or all")
     .argument("<settings...>", "delay jitter rate loss duplicate reorder corrupt mtu limit, as key=value")
     .option("--json", "print JSON")
     .option("--control <url>", "control address of the server (default: the one that runs)", parseControlUrl)
@@ -52,14 +53,10 @@ function formatLink(link: LinkRow): string {
     ...statistics("RX", ["bytes", "packets", "errors", "dropped", "missed", "mcast"], link.rx),
     ...statistics("TX", ["bytes", "packets", "errors", "dropped", "carrier", "collsns"], link.tx),
   ];
-  if (link.wire)
-    lines.push(
-      `    wire: ${
-        Object.entries(link.wire)
-          .map(([key, value]) => printable(`${key} ${value}`))
-          .join(" ") || "ideal"
-      }`,
-    );
+  if (link.wire) {
+    const { name, ...settings } = link.wire;
+    lines.push(`    wire: ${name} ${formatLinkSettings(settings as unknown as LinkSettings) || "ideal"}`);
+  }
   return lines.map((line) => `${line}\n`).join("");
 }
 
