@@ -8,7 +8,7 @@ import type { LinkSettings } from "./device/link-settings.ts";
 import type { WireLink } from "./device/wire-link.ts";
 import type { NetDevice } from "./netdev/net-device.ts";
 import { formatCall } from "./socket/strace-format.ts";
-import { type OwnedSocketRow, processRows, socketRows } from "./socket/tables.ts";
+import { type FdRow, fdRows, type OwnedSocketRow, processRows, socketRows } from "./socket/tables.ts";
 import type { Stack } from "./stack.ts";
 import type { Topology } from "./topology.ts";
 
@@ -75,6 +75,8 @@ export interface ProcessRow {
   readonly state: string;
   readonly fds: number;
   readonly sockets: number;
+  /** Its descriptor table, as /proc/PID/fd. */
+  readonly table: readonly FdRow[];
 }
 
 export interface NeighbourRow {
@@ -129,7 +131,7 @@ const METHODS: Readonly<Record<string, (topology: Topology, host: Stack, params:
   counters: (_, host) => host.env.mib.snapshot(),
   mib: (_, host) => host.env.mib.values,
   links: (topology, host) => linkRows(topology, host),
-  processes: (_, host): ProcessRow[] => processRows(host.processes).map((row) => ({ ...row, state: "S" })),
+  processes: (_, host) => processTable(host),
   neighbours: (_, host) => neighbourRows(host),
   routes: (_, host) => routeRows(host),
   syscalls: (_, host, params) => syscallRows(host, Number(params["limit"] ?? 100)),
@@ -195,6 +197,13 @@ function wireOf(topology: Topology, dev: NetDevice): LinkRow["wire"] {
     if (at >= 0) return { name: link.name, ...link.settings(at === 0 ? 0 : 1) };
   }
   return undefined;
+}
+
+function processTable(host: Stack): ProcessRow[] {
+  return processRows(host.processes).map((row) => {
+    const process = host.processes.get(row.pid);
+    return { ...row, state: "S", table: process ? fdRows(process) : [] };
+  });
 }
 
 function neighbourRows(host: Stack): NeighbourRow[] {

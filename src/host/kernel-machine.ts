@@ -1,7 +1,7 @@
 /**
  * What a driver turns: the kernel of a whole topology, as a machine that is given the time (law 1).
  *
- * The lead's factory builds it; the same machine runs in a worker (`kernel-thread.ts`) or in this thread
+ * A factory module of the roof builds it; the same machine runs in a worker (`kernel-thread.ts`) or in this thread
  * (`inline-driver.ts`).
  */
 import type { Ns } from "../base/time.ts";

@@ -13,7 +13,7 @@ import type { Completion, SyscallPort, SysOp } from "./syscall-port.ts";
 export interface RingPortOptions {
   /** Inline mode: runs the kernel's side (`() => server.consume()`) at every submission. */
   readonly onSubmit?: () => void;
-  /** Thread mode: wakes the kernel, in place of Atomics.notify on the `kernelDoorbell` word. */
+  /** Thread mode: rings the kernel's doorbell, which all processes share. */
   readonly toKernel?: () => void;
 }
 
@@ -122,7 +122,7 @@ export class RingPort implements SyscallPort {
     if (!this.dirty) return;
     this.dirty = false;
     if (this.onSubmit) this.onSubmit();
-    else this.ring();
+    else this.toKernel?.();
   }
 
   reap(): boolean {
@@ -163,18 +163,9 @@ export class RingPort implements SyscallPort {
     Atomics.store(control, Control.notified, 0);
     if (Atomics.load(control, Control.overflow) !== 0) {
       if (this.onSubmit) this.onSubmit();
-      else this.ring();
+      else this.toKernel?.();
     }
     return Atomics.load(control, Control.cqTail) === this.cqHead;
-  }
-
-  private ring(): void {
-    if (this.toKernel) {
-      Atomics.add(this.rings.control, Control.kernelDoorbell, 1);
-      this.toKernel();
-    } else {
-      this.rings.ringKernel();
-    }
   }
 
   /** Word index of the next free submission record with its head filled in, or -1. */

@@ -106,19 +106,6 @@ export class RingServer {
     return Atomics.load(this.rings.control, Control.sqTail) !== this.sqHead;
   }
 
-  /** Says that the kernel is going to sleep. False: something was submitted meanwhile. */
-  prepareSleep(): boolean {
-    Atomics.store(this.rings.control, Control.kernelSleeping, 1);
-    if (!this.hasSubmissions) return true;
-    Atomics.store(this.rings.control, Control.kernelSleeping, 0);
-    return false;
-  }
-
-  /** The kernel runs again. */
-  awake(): void {
-    Atomics.store(this.rings.control, Control.kernelSleeping, 0);
-  }
-
   private execute(at: number): void {
     const { sq } = this.rings;
     const op = sq[at + Sq.op] as SysOp;

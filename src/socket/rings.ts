@@ -62,22 +62,18 @@ export const Control = {
   cqTail: 3 * LINE,
   /** Staging bytes below this counter are free. Writer: kernel. */
   stagingHead: 4 * LINE,
-  /** Counts rings of the kernel's doorbell; a kernel thread may Atomics.wait on it. */
-  kernelDoorbell: 5 * LINE,
   /** Counts rings of the process's doorbell; a process thread may Atomics.wait on it. */
-  processDoorbell: 6 * LINE,
-  /** 1 while the kernel sleeps (set by its driver before it waits). */
-  kernelSleeping: 7 * LINE,
+  processDoorbell: 5 * LINE,
   /** 1 while the process sleeps (`RingPort.prepareSleep`). */
-  processSleeping: 8 * LINE,
+  processSleeping: 6 * LINE,
   /** 1 from the first completion posted until the process has seen the ring empty: one `toProcess` per batch. */
-  notified: 9 * LINE,
+  notified: 7 * LINE,
   /**
    * 1 while the kernel holds completions that found no room: ring its doorbell once there is (io_uring CQ overflow).
    */
-  overflow: 10 * LINE,
+  overflow: 8 * LINE,
 } as const;
-const CONTROL_WORDS = 11 * LINE;
+const CONTROL_WORDS = 9 * LINE;
 
 export interface RingSizes {
   /** Submission records; a power of two. */
@@ -142,15 +138,6 @@ export class SyscallRings {
   /** Completions posted and not yet reaped. */
   get completed(): number {
     return (Atomics.load(this.control, Control.cqTail) - Atomics.load(this.control, Control.cqHead)) >>> 0;
-  }
-
-  /**
-   * Rings the kernel's doorbell and wakes a kernel thread that waits on it. Drivers with another doorbell pass
-   * `toKernel`.
-   */
-  ringKernel(): void {
-    Atomics.add(this.control, Control.kernelDoorbell, 1);
-    Atomics.notify(this.control, Control.kernelDoorbell);
   }
 
   /** Rings the process's doorbell and wakes a process thread that waits on it. */

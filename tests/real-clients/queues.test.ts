@@ -79,7 +79,7 @@ describe.skipIf(requires("curl"))("who held my loop", () => {
     }
   });
 
-  // Real time on a shared machine: one of three tries must keep the figures.
+  // Real time on a shared machine: one of three tries must keep these figures.
   it("500 ms on the CPU cost the one behind it at least 400, and a SYN-ACK meanwhile not 20", {
     retry: 2,
   }, async () => {

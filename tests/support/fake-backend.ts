@@ -172,7 +172,7 @@ export class FakeBackend implements Backend {
     return SAMPLE_LINKS;
   }
   processes() {
-    return [{ pid: 2, name: "server", state: "S", fds: 4, sockets: 1 }];
+    return [{ pid: 2, name: "server", state: "S", fds: 4, sockets: 1, table: [] }];
   }
   neighbours() {
     return [{ address: "10.0.1.1", dev: "eth0", mac: "02:00:00:00:00:02", state: "REACHABLE" }];

@@ -35,8 +35,6 @@ export const INFINITE_SSTHRESH_SEGMENTS = 0x7fffffff;
 export const MSS_DEFAULT_BYTES = 536;
 /** TCP_MIN_MSS: no estimate of the peer's segment size goes below it. */
 export const MSS_MIN_BYTES = 88;
-/** A timestamps option with its two NOPs. */
-export const TIMESTAMPS_ALIGNED_LEN = 12;
 /** IPv4 and TCP header without options. */
 export const HEADERS_LEN_V4 = 40;
 /**
