@@ -14,8 +14,10 @@ import { type Clock, MILLISECOND, NEVER, type Ns } from "./base/time.ts";
 import { NO_TRACE, type Tracepoints } from "./base/tracepoints.ts";
 import type { LinkSettings } from "./device/link-settings.ts";
 import { Nic } from "./device/nic.ts";
+import type { Device } from "./device/port.ts";
 import { WireLink } from "./device/wire-link.ts";
 import { Arena } from "./skb/arena.ts";
+import type { HostEnv } from "./skb/host-env.ts";
 import { SkBuffPool } from "./skb/skb.ts";
 import type { FileSystem } from "./socket/file-system.ts";
 import { Stack } from "./stack.ts";
@@ -27,8 +29,8 @@ export interface NicSpec {
   readonly name: string;
   /** Address and prefix, e.g. "192.0.2.10/24". */
   readonly cidr: string;
-  /** The link it is plugged into; every link has exactly two ends. */
-  readonly link: string;
+  /** The link it is plugged into; every link has exactly two ends. Without: `TopologyOptions.openDevice` brings it. */
+  readonly link?: string;
 }
 
 export interface HostSpec {
@@ -91,6 +93,8 @@ export interface TopologyOptions {
   /** What a host's processes can open; default nothing. */
   readonly filesOf?: (host: string) => FileSystem | undefined;
   readonly arena?: Arena;
+  /** Brings the device of a NIC that is plugged into no link: a TAP, a stream socket. */
+  readonly openDevice?: (env: HostEnv, nic: NicSpec) => Device;
 }
 
 export class Topology {
@@ -120,6 +124,11 @@ export class Topology {
       for (const [at, nic] of host.nics.entries()) {
         if (!parseCidr(nic.cidr))
           throw new RangeError(`"${nic.cidr}" is no address with prefix, such as 192.0.2.10/24`);
+        if (nic.link === undefined) {
+          assert(options.openDevice !== undefined, `nobody brings the device "${nic.name}" of ${host.name}`);
+          stack.addNic(options.openDevice(stack.env, nic), nic.cidr);
+          continue;
+        }
         const card = new Nic(stack.env, nic.name, { mac: macOf(index, at) });
         stack.addNic(card, nic.cidr);
         plugs.set(nic.link, [...(plugs.get(nic.link) ?? []), card]);

@@ -22,6 +22,7 @@ export class Loopback implements Device {
   readonly capabilities: DeviceCapabilities = {
     checksum: true,
     maxFrameBytes: LOOPBACK_MTU + ETHERNET_HEADER_BYTES,
+    gsoMaxBytes: 0,
     arrivalTimes: true,
   };
   readonly stats = emptyDeviceStats();

@@ -126,6 +126,7 @@ export class Nic implements Device {
         return offload && !wireDamages();
       },
       maxFrameBytes: this.mtu + ETHERNET_HEADER_BYTES,
+      gsoMaxBytes: 0,
       arrivalTimes: true,
     };
     this.unposted = this.rxRing.size;

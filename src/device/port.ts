@@ -9,6 +9,11 @@ export interface DeviceCapabilities {
   readonly checksum: boolean;
   /** Largest frame transmit takes, in bytes with the Ethernet header. */
   readonly maxFrameBytes: number;
+  /**
+   * Largest super-segment (`skb.gsoSize` > 0, checksum `Summed.partial`) transmit takes, in bytes with the Ethernet
+   * header; 0: none, netdev cuts them (Linux NETIF_F_TSO, gso_max_size). Such a device may also deliver them.
+   */
+  readonly gsoMaxBytes: number;
   /** Received frames carry the time they arrived from the wire; otherwise `arrivedNs` is the time of the poll. */
   readonly arrivalTimes: boolean;
 }

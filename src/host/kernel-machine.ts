@@ -7,6 +7,14 @@
 import type { Ns } from "../base/time.ts";
 import type { RealClock } from "./real-clock.ts";
 
+/** Something outside of this process that brings frames: the file descriptor of a TAP, the rings of a socket pump. */
+export interface PollSource {
+  /** What to wait on with poll(2); -1: whoever fills it rings the kernel's doorbell. */
+  readonly fd: number;
+  /** Raises the device's interrupt if frames wait (and interrupts are on); true if it did. Cheap: once per turn. */
+  poll(): boolean;
+}
+
 export interface KernelMachine {
   /** When `advance` is due though nobody rings; NEVER. */
   deadline(): Ns;
@@ -14,6 +22,8 @@ export interface KernelMachine {
   advance(nowNs: Ns): void;
   /** Drains the submission rings of all processes; true if anything was done. */
   consume(): boolean;
+  /** Devices the driver looks after; fixed once the machine is built. */
+  readonly pollSources?: readonly PollSource[];
   /** Answers the control API. Throws a `ControlFailure` for what the caller did wrong. */
   control(method: string, params: unknown): unknown;
   /** A process of its own thread: `rings` is laid out by `SyscallRings` with its default sizes. */

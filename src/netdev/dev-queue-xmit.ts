@@ -36,6 +36,7 @@ export function devQueueXmit(dev: NetDevice, skb: SkBuff): number {
 function transmitDirectly(dev: NetDevice, skb: SkBuff): number {
   const { env, device, qdisc } = dev;
   const len = skb.len;
+  dev.show(true, skb);
   if (!device.transmit(skb)) {
     dev.txDropped++;
     qdisc.stats.dropped++;
@@ -67,6 +68,7 @@ export function runQdisc(dev: NetDevice): void {
     }
     const skb = qdisc.dequeue() as SkBuff;
     if (skb.id !== 0) env.trace.stamp(Point.qdiscLeft, skb.id, qdisc.length, skb.enqueuedNs);
+    dev.show(true, skb);
     if (!device.transmit(skb)) {
       qdisc.requeue(skb);
       break;

@@ -46,6 +46,12 @@ export interface LinkRow {
   readonly txRing: { readonly used: number; readonly size: number };
 }
 
+/**
+ * Sees every frame that passes a device, before anything is checked (Linux packet_type of ETH_P_ALL: what tcpdump
+ * opens). *Borrows* the skb: `data` is the Ethernet header.
+ */
+export type FrameTap = (outgoing: boolean, skb: SkBuff) => void;
+
 export interface NetDeviceOptions {
   readonly ifindex: number;
   readonly qdisc: Qdisc;
@@ -72,6 +78,8 @@ export class NetDevice {
   /** @internal marks of the softirq's lists. */
   transmitScheduled = false;
   flushPending = false;
+  /** Replaced as a whole, so that a tap may remove itself while it is called. */
+  private taps: readonly FrameTap[] = [];
   private readonly napi: Napi;
 
   /** Registers with the softirq and the receiver, and turns the device's interrupts on. */
@@ -93,6 +101,19 @@ export class NetDevice {
   /** Sends a complete frame. *Takes* the skb; 0 or -errno. */
   transmit(skb: SkBuff): number {
     return devQueueXmit(this, skb);
+  }
+
+  /** Installs a tap; the returned function removes it. */
+  addTap(tap: FrameTap): () => void {
+    this.taps = [...this.taps, tap];
+    return () => {
+      this.taps = this.taps.filter((other) => other !== tap);
+    };
+  }
+
+  /** Shows a frame to the taps. *Borrows* the skb. */
+  show(outgoing: boolean, skb: SkBuff): void {
+    for (let i = 0; i < this.taps.length; i++) this.taps[i](outgoing, skb);
   }
 
   /** Rings the doorbell: at once, or at the end of the poll if a softirq runs (one doorbell per batch). */

@@ -36,6 +36,7 @@ export class FrameReceiver {
     env.clock.charge(Cost.rxFrame, 1);
     if (env.trace.mask !== -1) skb.id = env.nextFrameId();
     skb.ifindex = dev.ifindex;
+    dev.show(false, skb);
     const { view } = skb;
     const at = skb.data;
     const reason = dev.isUp ? ethernet.check(view, at, skb.tail) : DropReason.devReady;

@@ -30,6 +30,8 @@ export interface Route {
   readonly ifindex: number;
   /** Largest IP packet on this path in bytes: the device's MTU or what path MTU discovery found. */
   readonly mtu: number;
+  /** Largest IP packet that may be handed down as a super-segment (`skb.gsoSize`), in bytes; 0: none. */
+  readonly gsoMaxBytes: number;
   /** False after the table changed or the path's MTU shrank: ask `route()` again. */
   readonly valid: boolean;
 }

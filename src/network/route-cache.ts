@@ -9,6 +9,7 @@ import { Errno } from "../base/errno.ts";
 import { type Ns, SECOND } from "../base/time.ts";
 import type { NetDevice } from "../netdev/net-device.ts";
 import type { HostEnv } from "../skb/host-env.ts";
+import * as ethernet from "../wire/ethernet.ts";
 import { BROADCAST, isMulticastAddress, type LocalAddresses } from "./local-addresses.ts";
 import type { Neighbour } from "./neighbour.ts";
 import type { Route } from "./port.ts";
@@ -29,6 +30,7 @@ export class CachedRoute implements Route {
   readonly dev: NetDevice;
   readonly ifindex: number;
   readonly mtu: number;
+  readonly gsoMaxBytes: number;
   /** Whose MAC address the frame gets: the gateway or the destination itself. */
   readonly nextHop: number;
   readonly isLocal: boolean;
@@ -60,6 +62,7 @@ export class CachedRoute implements Route {
     this.isLocal = kind === "local";
     this.isBroadcast = kind === "broadcast";
     this.mtu = mtu;
+    this.gsoMaxBytes = Math.max(0, dev.device.capabilities.gsoMaxBytes - ethernet.HEADER_LEN);
     this.expiresNs = expiresNs;
   }
 

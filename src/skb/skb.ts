@@ -64,6 +64,11 @@ export class SkBuff {
   /** Sequence range of a TCP segment held in a queue [seq, seqEnd), raw 32-bit sequence numbers. */
   seq = 0;
   seqEnd = 0;
+  /**
+   * Payload bytes per segment of a super-segment: one frame that stands for many, cut at the edge (Linux gso_size).
+   * 0: an ordinary frame.
+   */
+  gsoSize = 0;
   /** A scratch number of the floor that owns the skb now (Linux skb->cb). */
   scratch = 0;
   /** Next in the owner's list. */
@@ -169,6 +174,7 @@ export class SkBuffPool {
     skb.summed = Summed.none;
     skb.arrivedNs = skb.polledNs = skb.enqueuedNs = skb.postedNs = 0;
     skb.seq = skb.seqEnd = 0;
+    skb.gsoSize = 0;
     skb.next = this.free;
     this.free = skb;
   }

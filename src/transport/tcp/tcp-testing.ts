@@ -42,6 +42,8 @@ export class FakeIp implements IpLayer {
   readonly local: Address;
   handler: TransportProtocol | null = null;
   mtu = 1500;
+  /** What the route says it takes as a super-segment; 0: none. */
+  gsoMaxBytes = 0;
   /** -errno that `route` answers, 0 = there is a route. */
   routeError = 0;
   readonly routes: TestRoute[] = [];
@@ -61,7 +63,14 @@ export class FakeIp implements IpLayer {
 
   route(destination: Address, source: Address | null, _ifindex: number): Route | number {
     if (this.routeError !== 0) return this.routeError;
-    const route: TestRoute = { destination, source: source ?? this.local, ifindex: 2, mtu: this.mtu, valid: true };
+    const route: TestRoute = {
+      destination,
+      source: source ?? this.local,
+      ifindex: 2,
+      mtu: this.mtu,
+      gsoMaxBytes: this.gsoMaxBytes,
+      valid: true,
+    };
     this.routes.push(route);
     if (this.routes.length > 64) this.routes.shift();
     return route;

@@ -75,7 +75,7 @@ class FakeIp implements IpLayer {
   }
   route(destination: Address, source: Address | null, ifindex: number): Route | number {
     if (destination.v4 >>> 8 === 0xcb0071) return -Errno.ENETUNREACH;
-    return { destination, source: source ?? OWN, ifindex: ifindex || 2, mtu: this.mtu, valid: true };
+    return { destination, source: source ?? OWN, ifindex: ifindex || 2, mtu: this.mtu, gsoMaxBytes: 0, valid: true };
   }
   output(skb: SkBuff, route: Route, _protocol: number, options: OutputOptions): number {
     if (this.result !== 0) {
