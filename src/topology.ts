@@ -38,6 +38,8 @@ export interface HostSpec {
   readonly nics: readonly NicSpec[];
   /** Default gateway. */
   readonly gateway?: string;
+  /** Routes besides those of its addresses: `ip route add DESTINATION dev NIC`. */
+  readonly routes?: readonly { readonly destination: string; readonly dev: string }[];
   /** True for a router (net.ipv4.ip_forward). */
   readonly forward?: boolean;
   readonly sysctls?: Readonly<Record<string, string>>;
@@ -200,6 +202,10 @@ function configure(stack: Stack, host: HostSpec): void {
     const gateway = parseAddress(host.gateway);
     if (!gateway) throw new RangeError(`gateway "${host.gateway}" of host "${host.name}" is no address`);
     stack.addDefaultRoute(gateway);
+  }
+  for (const { destination, dev } of host.routes ?? []) {
+    const error = stack.net.ip.addRoute({ destination, ifindex: stack.net.ip.ifindexOf(dev) });
+    if (error !== 0) throw new RangeError(`host "${host.name}" cannot have the route "${destination}" dev ${dev}`);
   }
   for (const [name, value] of Object.entries(host.sysctls ?? {})) {
     const error = stack.env.sysctl.set(name, value);

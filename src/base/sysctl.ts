@@ -121,6 +121,8 @@ export class Sysctls {
   icmpEchoIgnoreBroadcasts = 1;
 
   // ── neighbours (ARP) ──────────────────────────────────────────────────────────────────────────────────────────
+  /** 1: a router answers ARP for addresses it reaches by another interface. */
+  proxyArp = 0;
   /** Milliseconds an entry stays REACHABLE, times 0.5 to 1.5 at random. */
   baseReachableTimeMs = 30000;
   /** Seconds. */
@@ -213,6 +215,7 @@ const TABLE: readonly (readonly [string, readonly Field[], readonly [number, num
   ["net.core.somaxconn", ["somaxconn"], COUNT],
   ["net.core.wmem_default", ["wmemDefault"], WMEM],
   ["net.core.wmem_max", ["wmemMax"], WMEM],
+  ["net.ipv4.conf.all.proxy_arp", ["proxyArp"], [0, 1]],
   ["net.ipv4.icmp_echo_ignore_all", ["icmpEchoIgnoreAll"], [0, 1]],
   ["net.ipv4.icmp_echo_ignore_broadcasts", ["icmpEchoIgnoreBroadcasts"], [0, 1]],
   ["net.ipv4.icmp_msgs_burst", ["icmpMsgsBurst"], COUNT],

@@ -19,8 +19,9 @@ const NO_MAC = new Uint8Array(6);
 export class Arp implements PacketHandler, NeighbourProtocol {
   private readonly env: HostEnv;
   private readonly addresses: LocalAddresses;
-  /** Wired by `Ip`: the table, and who tells a sender that a host is unreachable. */
+  /** Wired by `Ip`: the table, the way to an address, and who tells a sender that a host is unreachable. */
   table!: NeighbourTable;
+  deviceTo: (address: number) => NetDevice | null = () => null;
   unreachable: (skb: SkBuff) => void = () => {};
 
   constructor(env: HostEnv, addresses: LocalAddresses) {
@@ -45,7 +46,7 @@ export class Arp implements PacketHandler, NeighbourProtocol {
       env.drops.drop(skb, DropReason.arpInvalid);
       return;
     }
-    if (isRequest && addresses.isLocal(target)) this.answer(skb, dev, sender, target);
+    if (isRequest && (addresses.isLocal(target) || this.isProxyFor(sender, target, dev))) this.answer(skb, dev, sender, target);
     else this.learn(skb, dev, sender, target, isRequest);
     env.drops.consume(skb);
   }
@@ -64,7 +65,16 @@ export class Arp implements PacketHandler, NeighbourProtocol {
     this.send(dev, arp.Operation.request, ethernet.BROADCAST_MAC, 0, address, NO_MAC, address);
   }
 
-  /** Somebody asks for us: answer, and remember who asked. A sender of 0 probes for duplicates (RFC 5227). */
+  /** We forward, and the way to `target` leads out by another interface (Linux arp_fwd_proxy; proxy_delay 0). */
+  private isProxyFor(sender: number, target: number, dev: NetDevice): boolean {
+    const { ipForward, proxyArp } = this.env.sysctl;
+    // A probe for duplicates is not for us to answer: we do not own the address.
+    if (ipForward === 0 || proxyArp === 0 || sender === 0) return false;
+    const out = this.deviceTo(target);
+    return out !== null && out !== dev;
+  }
+
+  /** Somebody asks for us, or for a host behind us: answer, and remember who asked. A sender of 0 probes for duplicates (RFC 5227). */
   private answer(skb: SkBuff, dev: NetDevice, sender: number, target: number): void {
     const macAt = skb.net + arp.SENDER_MAC;
     if (sender !== 0) {

@@ -74,6 +74,7 @@ export class Ip implements IpLayer {
     this.ipv4.icmp = this.icmp;
     this.ipv4.rejects = this.rejects;
     this.arp.table = this.neighbourTable;
+    this.arp.deviceTo = (address) => table.lookup(address, 0)?.dev ?? null;
     // Linux ipv4_link_failure; to a sender on this host the message comes by `lo` and ends as EHOSTUNREACH.
     this.arp.unreachable = (skb) => this.icmp.sendError(skb, icmpWire.Type.unreachable, icmpWire.Unreachable.host, 0);
     this.reassembly.timeExceeded = (first) =>

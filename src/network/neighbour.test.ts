@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ip, Lan, macOf, twoHosts } from "../../tests/conformance/lan.ts";
+import { ip, Lan, macOf, type TestHost, twoHosts } from "../../tests/conformance/lan.ts";
 import { SECOND } from "../base/time.ts";
 import type { LinkTap } from "../device/wire-link.ts";
 import * as arp from "../wire/arp.ts";
@@ -213,6 +213,50 @@ describe("what others say", () => {
     tell(lan, { ...gratuitous("02:00:00:00:00:55"), senderIp: 0, targetIp: ip("10.0.0.1").v4 });
     expect(a.neighbours()).toEqual({});
     expect(log[1]).toContain("unicast ARP 10.0.0.1 is-at 02:00:00:00:00:01");
+  });
+});
+
+describe("proxy ARP", () => {
+  /** One network on both sides of a router: 10.0.0.1 – router 10.0.0.254 – 10.0.0.2. */
+  function split(proxyArp: number) {
+    const lan = new Lan();
+    const [left, router, right] = ["left", "router", "right"].map((name) => lan.host(name)) as [
+      TestHost,
+      TestHost,
+      TestHost,
+    ];
+    left.addNic(1, "10.0.0.1/24");
+    router.addNic(2, "10.0.0.254/24");
+    router.addNic(3, "10.0.0.254/32");
+    right.addNic(4, "10.0.0.2/24");
+    router.env.sysctl.ipForward = 1;
+    router.env.sysctl.proxyArp = proxyArp;
+    router.net.ip.addRoute({ destination: "10.0.0.2/32", ifindex: 3 });
+    const link = lan.link(left.nics[0], router.nics[0]);
+    lan.link(router.nics[1], right.nics[0]);
+    return { lan, left, right, link };
+  }
+
+  it("answers for a host behind the router, both ways, with the router's own MAC addresses", () => {
+    const { lan, left, right } = split(1);
+    left.echo("10.0.0.2");
+    lan.runFor(SECOND);
+    expect(left.ping.arrived.map(({ from }) => from)).toEqual(["10.0.0.2"]);
+    const lladdr = (host: TestHost, address: string) =>
+      host.net.ip.neighbours().find((row) => row.address === address)?.text.split(" ")[4];
+    expect(lladdr(left, "10.0.0.2")).toBe("02:00:00:00:00:02");
+    expect(lladdr(right, "10.0.0.1")).toBe("02:00:00:00:00:03");
+  });
+
+  it("says nothing without net.ipv4.conf.all.proxy_arp, nor for an address on the asker's own side", () => {
+    const { lan, left } = split(0);
+    left.echo("10.0.0.2");
+    lan.runFor(4 * SECOND);
+    expect(left.neighbours()).toEqual({ "10.0.0.2": "FAILED" });
+    const on = split(1);
+    on.left.echo("10.0.0.7");
+    on.lan.runFor(4 * SECOND);
+    expect(on.left.neighbours()).toEqual({ "10.0.0.7": "FAILED" });
   });
 });
 
