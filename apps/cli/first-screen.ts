@@ -12,9 +12,10 @@ import { coloursOf, type Terminal } from "./terminal.ts";
 
 const MAX_LINES = 24;
 const MAX_COLUMNS = 80;
+const NO_JOURNEY = ["(no journey yet: send a request to the site)"];
 
 export interface FirstScreen {
-  readonly running: Pick<RunningServer, "siteUrl" | "truthLabel">;
+  readonly running: Pick<RunningServer, "siteUrl" | "truthLabel" | "outside">;
   readonly control: Pick<ControlServer, "url" | "token">;
   readonly notes: readonly string[];
   /** The first journey; undefined if none came in time. */
@@ -35,7 +36,7 @@ export function firstScreen({ running, control, notes, journey }: FirstScreen, t
   const legend = journey ? `░ waiting  █ working   all of it: sojourn journeys --id ${journey.id}   ` : "";
   const tail = ["", colours.dim(`${legend}Ctrl-C stops.`)];
   const room = MAX_LINES - head.length - tail.length;
-  const body = journey ? journeyLines(journey, room, terminal) : ["(no journey yet: send a request to the site)"];
+  const body = journey ? journeyLines(journey, room, terminal) : (running.outside ?? NO_JOURNEY);
   return [...head, ...body, ...tail].map((line) => `${line}\n`).join("");
 }
 

@@ -99,7 +99,13 @@ describe("serve", () => {
     expect(asked).toEqual({
       port: 8080,
       portAsked: true,
-      tap: { name: "tap0", address: "10.9.0.2", prefix: 24, gateway: "10.9.0.1", router: true },
+      uplink: {
+        device: { kind: "tap", name: "tap0" },
+        address: "10.9.0.2",
+        prefix: 24,
+        gateway: "10.9.0.1",
+        router: true,
+      },
       link: { delayNs: 1e7 },
       kernel: "inline",
       workers: 4,

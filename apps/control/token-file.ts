@@ -23,9 +23,9 @@ export function runDirectory(): string {
   return join(tmpdir(), `sojourn-${process.getuid?.() ?? userInfo().username}`);
 }
 
-function assertPrivate(directory: string): void {
+function assertPrivate(directory: string, owner: number | undefined = process.getuid?.()): void {
   const stat = lstatSync(directory);
-  const isOurs = process.getuid === undefined || (stat.uid === process.getuid() && (stat.mode & 0o077) === 0);
+  const isOurs = owner === undefined || (stat.uid === owner && (stat.mode & 0o077) === 0);
   if (stat.isDirectory() && isOurs) return;
   throw new CommandError(
     ExitCode.failed,
@@ -52,12 +52,25 @@ export function removeRunRecord(path: string): void {
   rmSync(path, { force: true });
 }
 
-/** The records of runs whose process lives, by port. */
+/** The records of runs whose process lives, by port: this user's, and for root those of every user. */
 export function readRunRecords(): RunRecord[] {
-  const directory = runDirectory();
+  return runDirectories().flatMap(recordsIn);
+}
+
+/** Root looks into everybody's: `serve --tap` starts as root and goes on as another user. */
+function runDirectories(): string[] {
+  const own = runDirectory();
+  if (process.getuid?.() !== 0) return [own];
+  const others = readdirSync(tmpdir())
+    .filter((name) => /^sojourn-[0-9]+$/.test(name))
+    .map((name) => join(tmpdir(), name));
+  return [own, ...others.filter((path) => path !== own)];
+}
+
+function recordsIn(directory: string): RunRecord[] {
   let names: string[];
   try {
-    assertPrivate(directory);
+    assertPrivate(directory, ownerOf(directory));
     names = readdirSync(directory).filter((name) => /^[0-9]+\.json$/.test(name));
   } catch {
     return [];
@@ -66,11 +79,18 @@ export function readRunRecords(): RunRecord[] {
   return names.map((name) => readRecord(join(directory, name))).filter((record) => record !== undefined);
 }
 
+/** The uid a directory's name stands for: `sojourn-1000` belongs to 1000 and to nobody else. */
+function ownerOf(directory: string): number | undefined {
+  const uid = /sojourn-([0-9]+)$/.exec(directory)?.[1];
+  return uid === undefined ? process.getuid?.() : Number(uid);
+}
+
+/** A record of another user says only where on this machine a server answers. */
 function readRecord(path: string): RunRecord | undefined {
   try {
     const record = JSON.parse(readFileSync(path, "utf8")) as RunRecord;
     process.kill(record.pid, 0);
-    return record;
+    return new URL(record.url).hostname === "127.0.0.1" ? record : undefined;
   } catch {
     return undefined;
   }

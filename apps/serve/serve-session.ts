@@ -11,26 +11,20 @@
 import { randomInt } from "node:crypto";
 import { performance } from "node:perf_hooks";
 import type { Backend, LinkSettings } from "../control/backend.ts";
-import { CommandError, ExitCode } from "../control/exit-codes.ts";
+import { simulatedPlacement, type Uplink, uplinkPlacement } from "./placement.ts";
+import { dropPrivileges } from "./privileges.ts";
 import { InlineSession, type Session, type SessionOptions, type Summary, ThreadSession } from "./session.ts";
 import { SessionBackend } from "./session-backend.ts";
-import { warmUp } from "./warm-up.ts";
+import { openUplink } from "./uplink.ts";
+import { type WarmUpClient, warmUp } from "./warm-up.ts";
 
 /** The arguments of `serve`, parsed and checked. */
 export interface ServeOptions {
   /** The site's host port. With `portAsked` a busy port is an error; otherwise the next free one is taken. */
   readonly port: number;
   readonly portAsked: boolean;
-  /** `--tap`: the server host's own link is this TAP device; no topology, no port forward. */
-  readonly tap?: {
-    readonly name: string;
-    readonly address: string;
-    readonly prefix: number;
-    readonly gateway?: string;
-    readonly router: boolean;
-  };
-  /** `--stream`: a framed stream socket at this path instead of a TAP. */
-  readonly streamPath?: string;
+  /** `--tap`, `--stream`: the server stands on this real link; no simulated client, no port forward. */
+  readonly uplink?: Uplink;
   /** `--link`: settings of the wires between client, router and server. */
   readonly link: LinkSettings;
   readonly kernel: "thread" | "inline";
@@ -49,13 +43,15 @@ export interface ServeOptions {
 export interface RunningServer {
   /** Where the site answers, e.g. `http://127.0.0.1:3000/`. */
   readonly siteUrl: string;
-  /** Lines for the first screen: port moved, the command that configures the kernel's side of a TAP. */
+  /** Lines for the first screen: port moved, root dropped. */
   readonly notes: readonly string[];
+  /** On a real link: what to type so that the outside reaches the server; commands start in the first column. */
+  readonly outside?: readonly string[];
   readonly backend: Backend;
   /** What the numbers are, in one line for people. */
   readonly truthLabel: string;
-  /** Sends one request through the stack, so that the first screen has a journey to show. */
-  firstRequest(): Promise<void>;
+  /** Sends one request through the stack, so that the first screen has a journey to show; absent on a real link. */
+  readonly firstRequest?: () => Promise<void>;
   /** Rejects when the kernel or a server process dies on its own. */
   readonly ended: Promise<unknown>;
   /** Totals for the last line. */
@@ -64,27 +60,33 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
-const TRUTH = "user-space stack: our TCP/IP on simulated links; times are real";
+const TRUTH_SIMULATED = "user-space stack: our TCP/IP on simulated links; times are real";
+const TRUTH_REAL = "user-space stack: our TCP/IP on a real link; times are real";
 /**
  * Unrecorded requests, ten in a row on so many connections at once: the JIT compiles what the first recorded one runs.
  */
 const WARM_UP_PARALLEL = 20;
 const WARM_UP_ROUNDS = 10;
+/** Where the site listens in the simulated topology; a host port leads there. */
 const SITE_PORT = 3000;
 
 /**
- * Starts everything below the control server. Rejects with `CommandError`: a busy port asked for, a device that this
- * version cannot open.
+ * Starts everything below the control server. Rejects with `CommandError`: a busy port asked for, a device that cannot
+ * be opened, a privilege that is missing.
  */
-export async function startServer(options: ServeOptions): Promise<RunningServer> {
-  refuseDevices(options);
-  const session = await openSession(options);
+export function startServer(options: ServeOptions): Promise<RunningServer> {
+  return options.uplink === undefined ? startSimulated(options) : startOnUplink(options, options.uplink);
+}
+
+async function startSimulated(options: ServeOptions): Promise<RunningServer> {
+  const session = await openSession(options, { placement: simulatedPlacement(options.link), sitePort: SITE_PORT });
   // No more at once than the listener's queues hold: our own requests must not be the first to overflow them.
   const parallel = Math.max(1, Math.min(WARM_UP_PARALLEL, options.backlog));
   const warmUps = parallel * WARM_UP_ROUNDS;
+  const client = session.client as WarmUpClient;
   try {
-    await session.listen(options.port, options.portAsked);
-    await Promise.race([warmUp(session.client, warmUps, parallel), session.ended]);
+    await session.listen(client, options.port, options.portAsked);
+    await Promise.race([warmUp(client, warmUps, parallel), session.ended]);
     await session.startRecording();
   } catch (error) {
     await session.close();
@@ -92,18 +94,58 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
   }
   const moved = options.port !== 0 && session.hostPort !== options.port;
   return {
-    siteUrl: `http://127.0.0.1:${session.hostPort}/`,
+    ...running(session, warmUps),
     notes: moved ? [`port ${options.port} is taken: the site moved to ${session.hostPort}`] : [],
+    truthLabel: TRUTH_SIMULATED,
+    firstRequest: () => warmUp(client, 1, 1),
+  };
+}
+
+/** On a real link only the outside sends requests, so nothing is warmed up: its counters are the outside's. */
+async function startOnUplink(options: ServeOptions, asked: Uplink): Promise<RunningServer> {
+  const placement = uplinkPlacement(asked, options.link);
+  const uplink = await openUplink(asked, placement);
+  const session = await openSession(options, { placement, uplink, sitePort: options.port || SITE_PORT }).catch(
+    async (error) => {
+      await uplink.close();
+      throw error;
+    },
+  );
+  try {
+    uplink.attach(session.kernel);
+    // Every thread has loaded its code and the device is open: nothing needs root from here on.
+    const identity = dropPrivileges();
+    await session.startRecording();
+    const dropped = identity && `root was dropped: this process is now ${identity.name} (uid ${identity.uid})`;
+    return {
+      ...running(session, 0),
+      notes: dropped === undefined ? [] : [dropped],
+      outside: uplink.commands(identity !== undefined),
+      truthLabel: TRUTH_REAL,
+    };
+  } catch (error) {
+    await session.close();
+    throw error;
+  }
+}
+
+function running(
+  session: Session,
+  warmUps: number,
+): Pick<RunningServer, "siteUrl" | "backend" | "ended" | "summary" | "close"> {
+  return {
+    siteUrl: session.siteUrl,
     backend: new SessionBackend(session),
-    truthLabel: TRUTH,
     ended: session.ended,
-    firstRequest: () => warmUp(session.client, 1, 1),
     summary: () => session.summary(warmUps),
     close: () => session.close(),
   };
 }
 
-function openSession(options: ServeOptions): Promise<Session> {
+function openSession(
+  options: ServeOptions,
+  where: Pick<SessionOptions, "placement" | "uplink" | "sitePort">,
+): Promise<Session> {
   // Wall-clock time of journey time 0: taken once, so that Date headers and the API agree.
   const originNs = process.hrtime.bigint();
   const originUnixNs = BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e3)) * 1000n;
@@ -111,11 +153,10 @@ function openSession(options: ServeOptions): Promise<Session> {
     originNs,
     originUnixNs,
     seed: options.seed ?? randomInt(2 ** 32),
-    link: options.link,
     workers: options.workers,
-    sitePort: SITE_PORT,
+    ...where,
     site: {
-      addr: `:${SITE_PORT}`,
+      addr: `:${where.sitePort}`,
       originUnixNs,
       limits: { bodyBytes: options.maxBodyBytes },
       timeouts: { headNs: options.headerTimeoutNs, bodyNs: options.bodyTimeoutNs },
@@ -123,15 +164,4 @@ function openSession(options: ServeOptions): Promise<Session> {
     },
   };
   return options.kernel === "thread" ? ThreadSession.open(sessionOptions) : InlineSession.open(sessionOptions);
-}
-
-function refuseDevices(options: ServeOptions): void {
-  const flag = options.tap ? "--tap" : options.streamPath === undefined ? undefined : "--stream";
-  if (flag === undefined) return;
-  throw new CommandError(
-    ExitCode.failed,
-    `${flag} is not there yet`,
-    "this version carries packets only over its own in-memory links",
-    "leave the flag out: curl reaches the stack through the port forward",
-  );
 }

@@ -27,8 +27,8 @@ export class SessionBackend implements backend.Backend {
       node: process.version,
       mode: session.mode,
       truth: "user-space",
-      site: `http://127.0.0.1:${session.hostPort}/`,
-      hosts: backend.HOSTS,
+      site: session.siteUrl,
+      hosts: session.hosts,
       acceptPaused: session.acceptPaused,
     };
   }
@@ -95,7 +95,7 @@ export class SessionBackend implements backend.Backend {
 
   async setLink(name: string, settings: backend.LinkSettings): Promise<readonly backend.LinkRow[]> {
     const changed = await this.ask<string[]>("setLink", { name, settings });
-    const rows = await Promise.all(backend.HOSTS.map((host) => this.links(host)));
+    const rows = await Promise.all(this.session.hosts.map((host) => this.links(host)));
     return rows.flat().filter((row) => changed.includes(String(row.wire?.["name"])));
   }
 

@@ -3,7 +3,6 @@
  * modes.
  */
 
-import { parseAddress } from "../../src/base/address.ts";
 import { InlineKernel } from "../../src/host/inline-driver.ts";
 import { KernelHandle } from "../../src/host/kernel-handle.ts";
 import type { Kernel } from "../../src/host/kernel-machine.ts";
@@ -18,19 +17,23 @@ import { Recorder } from "../../src/journey/recorder.ts";
 import type { InlineProcess } from "../../src/runtime/inline-process.ts";
 import type { Runtime } from "../../src/runtime/port.ts";
 import type { Server } from "../../src/server/index.ts";
-import { DEFAULT_LINK_DELAY_NS, defaultTopology } from "../../src/topology.ts";
-import type { LinkSettings } from "../control/backend.ts";
+import type { HostName } from "../control/backend.ts";
 import { CommandError, ExitCode } from "../control/exit-codes.ts";
 import { type SiteOptions, main as site } from "../site/main.ts";
 import { moduleUrl } from "./module-url.ts";
+import { type Placement, SERVER_HOST } from "./placement.ts";
 import { createKernelMachine, type TopologyKernel, type TopologyKernelOptions } from "./topology-kernel.ts";
+import type { OpenUplink } from "./uplink.ts";
+import type { WarmUpClient } from "./warm-up.ts";
 
 export interface SessionOptions {
   /** `process.hrtime.bigint()` at journey time 0, and the wall clock then. */
   readonly originNs: bigint;
   readonly originUnixNs: bigint;
   readonly seed: number;
-  readonly link: LinkSettings;
+  readonly placement: Placement;
+  /** The device behind `placement.uplinkNic`, open; *takes* it: closing the session closes it. */
+  readonly uplink?: OpenUplink;
   readonly workers: number;
   /** Where the site listens on the server host. */
   readonly sitePort: number;
@@ -50,9 +53,8 @@ export interface SiteStats {
   readonly requests: number;
 }
 
-const SERVER_HOST = "server";
-const CLIENT_HOST = "client";
-const SERVER_ADDRESS = parseAddress("198.51.100.10");
+/** The process the port forward and our own requests live in. */
+const CLIENT_PROCESS = "port-forward";
 /** How often the collector looks for new records. */
 const DRAIN_INTERVAL_MS = 20;
 
@@ -71,19 +73,14 @@ export abstract class Session {
   protected constructor(options: SessionOptions, kernel: Kernel, blindWhileBusy: boolean) {
     this.options = options;
     this.kernel = kernel;
-    // Two links lie between the client host and the server's card.
-    const blindPathNs = 2 * (options.link.delayNs ?? DEFAULT_LINK_DELAY_NS);
+    const { blindPathNs } = options.placement;
     this.collector = new Collector({ truth: "user-space", blindWhileBusy, blindPathNs });
     this.collector.setRecording(false);
     this.collector.attach((kernel.shared as { recorder?: SharedArrayBuffer }).recorder as SharedArrayBuffer, "kernel");
   }
 
-  /** The process of the client host in which the port forward and our own requests live. */
-  abstract readonly client: {
-    readonly runtime: Runtime;
-    readonly siteAddress: typeof SERVER_ADDRESS;
-    readonly sitePort: number;
-  };
+  /** The client host's process, in which the port forward and our own requests live; undefined on a real link. */
+  protected abstract readonly clientRuntime: Runtime | undefined;
   /** Rejects when the kernel or a server process dies on its own; resolves when they were stopped. */
   abstract readonly ended: Promise<unknown>;
   abstract goroutines(): Promise<readonly GoroutineRow[]>;
@@ -91,14 +88,31 @@ export abstract class Session {
   protected abstract pauseAccept(paused: boolean): Promise<void>;
   protected abstract stopProcesses(): Promise<void>;
 
+  /** Our own client; undefined where only the outside can be one. */
+  get client(): WarmUpClient | undefined {
+    const { placement, sitePort } = this.options;
+    if (this.clientRuntime === undefined) return undefined;
+    return { runtime: this.clientRuntime, siteAddress: placement.serverAddress, sitePort };
+  }
+
+  /** The host port of the port forward; 0 if there is none. */
   get hostPort(): number {
     return this.forward?.hostPort ?? 0;
   }
 
+  /** The hosts there are, in the order of the path. */
+  get hosts(): readonly HostName[] {
+    return this.options.placement.spec.hosts.map((host) => host.name as HostName);
+  }
+
+  /** Where the site answers. */
+  get siteUrl(): string {
+    const { placement, sitePort } = this.options;
+    return this.forward ? `http://127.0.0.1:${this.hostPort}/` : `http://${placement.serverAddress}:${sitePort}/`;
+  }
+
   /** Opens the host port. `exact`: this one or an error; otherwise the next free one. */
-  async listen(port: number, exact: boolean): Promise<void> {
-    const { runtime, siteAddress, sitePort } = this.client;
-    if (!siteAddress) throw new Error("the server host has no address");
+  async listen({ runtime, siteAddress, sitePort }: WarmUpClient, port: number, exact: boolean): Promise<void> {
     try {
       this.forward = await PortForward.start({ runtime, address: siteAddress, port: sitePort, hostPort: port, exact });
     } catch (error) {
@@ -145,24 +159,30 @@ export abstract class Session {
     await this.forward?.close();
     await this.stopProcesses();
     await this.kernel.stop();
+    await this.options.uplink?.close();
   }
 }
 
 /** Kernel and server processes in threads of their own. */
 export class ThreadSession extends Session {
   readonly mode = "thread";
-  readonly client: Session["client"];
   readonly ended: Promise<unknown>;
-  private readonly clientProcess: MainProcess;
+  protected readonly clientRuntime: Runtime | undefined;
+  private readonly clientProcess: MainProcess | undefined;
   private readonly servers: readonly ProcessHandle[];
 
-  private constructor(options: SessionOptions, kernel: Kernel, client: MainProcess, servers: readonly ProcessHandle[]) {
+  private constructor(
+    options: SessionOptions,
+    kernel: Kernel,
+    client: MainProcess | undefined,
+    servers: readonly ProcessHandle[],
+  ) {
     super(options, kernel, false);
     this.clientProcess = client;
+    this.clientRuntime = client?.runtime;
     this.servers = servers;
     this.ended = Promise.all([kernel.ended, ...servers.map((server) => server.ended)]);
     this.ended.catch(() => {});
-    this.client = { runtime: client.runtime, siteAddress: SERVER_ADDRESS, sitePort: options.sitePort };
   }
 
   static async open(options: SessionOptions): Promise<ThreadSession> {
@@ -172,7 +192,11 @@ export class ThreadSession extends Session {
       originNs: options.originNs,
     });
     try {
-      const client = await MainProcess.start({ kernel, host: CLIENT_HOST, name: "port-forward" });
+      const { clientHost } = options.placement;
+      const client =
+        clientHost === undefined
+          ? undefined
+          : await MainProcess.start({ kernel, host: clientHost, name: CLIENT_PROCESS });
       const rings = Array.from({ length: options.workers }, () => Recorder.newBuffer(true));
       const servers = await Promise.all(rings.map((ring) => startSite(kernel, options.site, ring)));
       const session = new ThreadSession(options, kernel, client, servers);
@@ -198,30 +222,30 @@ export class ThreadSession extends Session {
 
   protected async stopProcesses(): Promise<void> {
     await Promise.all(this.servers.map((server) => server.stop()));
-    await this.clientProcess.stop();
+    await this.clientProcess?.stop();
   }
 }
 
 /** Everything on the main thread. */
 export class InlineSession extends Session {
   readonly mode = "inline";
-  readonly client: Session["client"];
   readonly ended: Promise<unknown>;
+  protected readonly clientRuntime: Runtime | undefined;
   private readonly processes: readonly InlineProcess[];
   private readonly sites: readonly Server[];
 
   private constructor(
     options: SessionOptions,
     kernel: InlineKernel,
-    client: InlineProcess,
+    client: InlineProcess | undefined,
     processes: InlineProcess[],
     sites: Server[],
   ) {
     super(options, kernel, true);
+    this.clientRuntime = client?.runtime;
     this.ended = kernel.ended;
     this.processes = processes;
     this.sites = sites;
-    this.client = { runtime: client.runtime, siteAddress: SERVER_ADDRESS, sitePort: options.sitePort };
   }
 
   static async open(options: SessionOptions): Promise<InlineSession> {
@@ -234,7 +258,8 @@ export class InlineSession extends Session {
     const spawn = (host: string, name: string) =>
       topology.host(host).spawn({ name, burn: burnReal(kernel), wakeDriver: () => kernel.wake() });
     try {
-      const client = spawn(CLIENT_HOST, "port-forward");
+      const { clientHost } = options.placement;
+      const client = clientHost === undefined ? undefined : spawn(clientHost, CLIENT_PROCESS);
       const processes = Array.from({ length: options.workers }, () => spawn(SERVER_HOST, "site"));
       const sites = await Promise.all(processes.map((process) => site(process.runtime, options.site)));
       return new InlineSession(options, kernel, client, processes, sites);
@@ -264,8 +289,9 @@ export class InlineSession extends Session {
   }
 }
 
-function kernelOptions(options: SessionOptions): TopologyKernelOptions {
-  return { spec: defaultTopology(options.link), seed: options.seed, recordedHost: SERVER_HOST };
+function kernelOptions({ placement, seed, uplink }: SessionOptions): TopologyKernelOptions {
+  const device = uplink === undefined ? {} : { device: uplink.device };
+  return { spec: placement.spec, seed, recordedHost: SERVER_HOST, ...device };
 }
 
 function startSite(kernel: KernelHandle, options: SiteOptions, ring: ArrayBufferLike): Promise<ProcessHandle> {

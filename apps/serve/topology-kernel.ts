@@ -11,12 +11,15 @@ import type { RingServer } from "../../src/socket/ring-server.ts";
 import { SyscallRings } from "../../src/socket/rings.ts";
 import { Topology, type TopologySpec } from "../../src/topology.ts";
 import { CaptureTable } from "./capture-table.ts";
+import type { DeviceSpec } from "./uplink.ts";
 
 export interface TopologyKernelOptions {
   readonly spec: TopologySpec;
   readonly seed: number;
   /** The host whose journeys are recorded. */
   readonly recordedHost?: string;
+  /** The device of the one NIC that is plugged into no link. */
+  readonly device?: DeviceSpec;
 }
 
 /** What the machine shares besides the arena. */

@@ -6,7 +6,7 @@ import type { Runtime } from "../../src/runtime/port.ts";
 
 export interface WarmUpClient {
   readonly runtime: Runtime;
-  readonly siteAddress: Address | undefined;
+  readonly siteAddress: Address;
   readonly sitePort: number;
 }
 
@@ -27,7 +27,6 @@ export async function warmUp(client: WarmUpClient, count: number, parallel = MAX
 }
 
 async function request({ runtime, siteAddress, sitePort }: WarmUpClient): Promise<void> {
-  if (!siteAddress) throw new Error("the server host has no address");
   const conn = await runtime.network.dial(siteAddress, sitePort);
   try {
     conn.writeLatin1(REQUEST);

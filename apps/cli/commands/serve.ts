@@ -8,6 +8,7 @@ import { type ControlServer, startControlServer } from "../../control/control-se
 import { UsageError } from "../../control/exit-codes.ts";
 import { removeRunRecord, writeRunRecord } from "../../control/token-file.ts";
 import * as values from "../../control/values.ts";
+import type { Uplink } from "../../serve/placement.ts";
 import { type RunningServer, type ServeOptions, startServer } from "../../serve/serve-session.ts";
 import { DEFAULT_CONTROL_PORT } from "../control-client.ts";
 import { firstScreen } from "../first-screen.ts";
@@ -50,10 +51,12 @@ export function serveCommand(terminal: Terminal): Command {
       port("--control-port"),
     )
     .option("--tap <name>", "serve on this TAP device instead of the simulated topology (needs CAP_NET_ADMIN)")
-    .option("--address <cidr>", "with --tap: the server's address, e.g. 10.9.0.2/24")
-    .option("--gateway <address>", "with --tap: the default gateway", (text) => values.parseIpv4("--gateway", text))
-    .option("--router", "with --tap: put the router between the TAP and the server")
-    .option("--stream <path>", "serve on a framed stream socket at this path")
+    .option("--stream <path>", "serve on a framed stream socket (QEMU's -netdev stream): a path, or HOST:PORT")
+    .option("--address <cidr>", `with --tap or --stream: the server's address, e.g. ${DEFAULT_STREAM_ADDRESS}`)
+    .option("--gateway <address>", "with --tap or --stream: the default gateway", (text) =>
+      values.parseIpv4("--gateway", text),
+    )
+    .option("--router", "with --tap or --stream: put the router between that link and the server")
     .addOption(
       new Option("--link <settings>", "the wires, e.g. delay=10ms,rate=10mbit,loss=1%")
         .argParser((text) => values.parseLinkSettings("--link", values.splitPairs("--link", text)))
@@ -98,38 +101,12 @@ export function serveCommand(terminal: Terminal): Command {
     .action((flags: ServeFlags) => serve(flags, terminal));
 }
 
+/** A framed socket has two ends of ours to choose: the server's address may be left out there (RFC 2544). */
+const DEFAULT_STREAM_ADDRESS = "198.18.0.2/24";
+
 /** Flags that make no sense without, or with, each other; then the options below the control server. */
 export function toServeOptions(flags: ServeFlags): ServeOptions {
-  const needsTap = (["address", "gateway", "router"] as const).find(
-    (name) => flags[name] !== undefined && flags.tap === undefined,
-  );
-  if (needsTap)
-    throw new UsageError(
-      `--${needsTap} without --tap`,
-      `--${needsTap} belongs to the TAP device`,
-      "add --tap NAME --address CIDR",
-    );
-  if (flags.tap !== undefined && flags.stream !== undefined) {
-    throw new UsageError(
-      "--tap and --stream together",
-      "the server host has one link of its own",
-      "choose one of them",
-    );
-  }
-  if (flags.tap !== undefined && !/^[A-Za-z0-9_.-]{1,15}$/.test(flags.tap)) {
-    throw new UsageError(
-      `--tap: "${flags.tap}" is not an interface name`,
-      "Linux allows 1 to 15 letters, digits, _ . -",
-      "write it like --tap tap0",
-    );
-  }
-  if (flags.tap !== undefined && flags.address === undefined) {
-    throw new UsageError(
-      "--tap without --address",
-      "the server needs an address on that link",
-      "add --address 10.9.0.2/24",
-    );
-  }
+  const uplink = uplinkOf(flags);
   if (flags.port !== undefined && flags.port !== 0 && flags.port === flags.controlPort) {
     throw new UsageError(
       `--port and --control-port are both ${flags.port}`,
@@ -140,8 +117,7 @@ export function toServeOptions(flags: ServeFlags): ServeOptions {
   return {
     port: flags.port ?? DEFAULT_PORT,
     portAsked: flags.port !== undefined,
-    ...(flags.tap === undefined ? {} : { tap: tapOptions(flags.tap, flags) }),
-    ...(flags.stream === undefined ? {} : { streamPath: flags.stream }),
+    ...(uplink === undefined ? {} : { uplink }),
     link: flags.link,
     kernel: flags.kernel,
     workers: flags.workers,
@@ -153,10 +129,50 @@ export function toServeOptions(flags: ServeFlags): ServeOptions {
   };
 }
 
-function tapOptions(name: string, flags: ServeFlags): NonNullable<ServeOptions["tap"]> {
-  const { address, prefix } = values.parseNetwork("--address", flags.address ?? "");
-  const gateway = flags.gateway === undefined ? {} : { gateway: flags.gateway };
-  return { name, address: address.toString(), prefix, ...gateway, router: flags.router === true };
+/** The real link the flags ask for; undefined for the simulated topology. Throws `UsageError`. */
+function uplinkOf(flags: ServeFlags): Uplink | undefined {
+  const { tap, stream } = flags;
+  if (tap === undefined && stream === undefined) {
+    const stray = (["address", "gateway", "router"] as const).find((name) => flags[name] !== undefined);
+    if (stray === undefined) return undefined;
+    throw new UsageError(
+      `--${stray} without --tap or --stream`,
+      `--${stray} says how the server stands on a real link`,
+      "add --tap NAME --address CIDR, or --stream PATH",
+    );
+  }
+  if (tap !== undefined && stream !== undefined) {
+    throw new UsageError("--tap and --stream together", "the server stands on one link", "choose one of them");
+  }
+  if (tap !== undefined && !/^[A-Za-z0-9_.-]{1,15}$/.test(tap)) {
+    throw new UsageError(
+      `--tap: "${tap}" is not an interface name`,
+      "Linux allows 1 to 15 letters, digits, _ . -",
+      "write it like --tap tap0",
+    );
+  }
+  if (tap !== undefined && flags.address === undefined) {
+    throw new UsageError(
+      "--tap without --address",
+      "the server needs an address on that link",
+      `add --address ${DEFAULT_STREAM_ADDRESS}`,
+    );
+  }
+  if (flags.router !== true && Object.keys(flags.link).length > 0) {
+    throw new UsageError(
+      "--link with a real link",
+      "--link sets the wires of a simulated topology; here the link is what it is",
+      "leave it out, or add --router: then it sets the wire between our router and the server",
+    );
+  }
+  const { address, prefix } = values.parseNetwork("--address", flags.address ?? DEFAULT_STREAM_ADDRESS);
+  return {
+    device: tap !== undefined ? { kind: "tap", name: tap } : { kind: "stream", path: stream ?? "" },
+    address: address.toString(),
+    prefix,
+    ...(flags.gateway === undefined ? {} : { gateway: flags.gateway }),
+    router: flags.router === true,
+  };
 }
 
 async function serve(flags: ServeFlags, terminal: Terminal): Promise<void> {
@@ -200,14 +216,18 @@ async function greet(
   const notes = moved
     ? [`port ${DEFAULT_CONTROL_PORT} is taken: the control API moved to ${control.port}`, ...running.notes]
     : running.notes;
-  const journey = await firstJourney(running, stopped);
+  const journey = running.firstRequest && (await firstJourney(running, running.firstRequest, stopped));
   terminal.out(firstScreen({ running, control, notes, journey }, terminal));
 }
 
 /**
  * Sends one request and waits, not long, for its journey. None: the screen says so, and the site is up all the same.
  */
-async function firstJourney(running: RunningServer, stopped: Promise<void>): Promise<Journey | undefined> {
+async function firstJourney(
+  running: RunningServer,
+  request: () => Promise<void>,
+  stopped: Promise<void>,
+): Promise<Journey | undefined> {
   let unsubscribe = () => {};
   let timer: NodeJS.Timeout | undefined;
   const finished = new Promise<Journey | undefined>((resolve) => {
@@ -215,7 +235,7 @@ async function firstJourney(running: RunningServer, stopped: Promise<void>): Pro
     timer = setTimeout(() => resolve(undefined), FIRST_JOURNEY_MS);
   });
   try {
-    const failed = running.firstRequest().then(
+    const failed = request().then(
       () => finished,
       () => undefined,
     );
