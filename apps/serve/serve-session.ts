@@ -120,7 +120,7 @@ async function startOnUplink(options: ServeOptions, asked: Uplink): Promise<Runn
     return {
       ...running(session, 0),
       notes: dropped === undefined ? [] : [dropped],
-      outside: uplink.commands(identity !== undefined),
+      outside: uplink.guide(identity !== undefined && identity.name === "nobody"),
       truthLabel: TRUTH_REAL,
     };
   } catch (error) {

@@ -2,16 +2,19 @@
  * The kernel machine of a topology: what `kernel-thread.ts` and `inline-driver.ts` turn. The factory of `serve` and
  * `run`.
  */
+import { assert } from "../../src/base/assert.ts";
 import type { Ns } from "../../src/base/time.ts";
-import type { KernelContext, KernelMachine, KernelShared } from "../../src/host/kernel-machine.ts";
+import type { Device } from "../../src/device/port.ts";
+import type { KernelContext, KernelMachine, KernelShared, PollSource } from "../../src/host/kernel-machine.ts";
 import { control } from "../../src/inspect.ts";
 import { Recorder } from "../../src/journey/recorder.ts";
 import { Arena, DEFAULT_ARENA_LIMITS } from "../../src/skb/arena.ts";
+import type { HostEnv } from "../../src/skb/host-env.ts";
 import type { RingServer } from "../../src/socket/ring-server.ts";
 import { SyscallRings } from "../../src/socket/rings.ts";
-import { Topology, type TopologySpec } from "../../src/topology.ts";
+import { type NicSpec, Topology, type TopologySpec } from "../../src/topology.ts";
 import { CaptureTable } from "./capture-table.ts";
-import type { DeviceSpec } from "./uplink.ts";
+import { type DeviceSpec, openDevice } from "./device-spec.ts";
 
 export interface TopologyKernelOptions {
   readonly spec: TopologySpec;
@@ -34,6 +37,7 @@ const CONSUME_BUDGET = 256;
 export class TopologyKernel implements KernelMachine {
   readonly topology: Topology;
   readonly shared: TopologyShared;
+  readonly pollSources: PollSource[] = [];
   private readonly recorder: Recorder;
   private readonly context: KernelContext;
   private readonly captures: CaptureTable;
@@ -52,9 +56,18 @@ export class TopologyKernel implements KernelMachine {
       seed: options.seed,
       arena,
       clockOf: () => context.clock,
+      openDevice: (env, nic) => this.open(env, nic, options.device),
       traceOf: (host) => (host === options.recordedHost ? this.recorder : undefined),
     });
     this.captures = new CaptureTable(this.topology);
+  }
+
+  /** The one device that is plugged into no link. */
+  private open(env: HostEnv, { name }: NicSpec, spec: DeviceSpec | undefined): Device {
+    assert(spec !== undefined, `nobody brings the device ${name} of ${env.name}`);
+    const device = openDevice(spec, env);
+    this.pollSources.push(device);
+    return device;
   }
 
   deadline(): Ns {
