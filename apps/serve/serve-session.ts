@@ -114,7 +114,7 @@ async function startOnUplink(options: ServeOptions, asked: Uplink): Promise<Runn
   try {
     uplink.attach(session.kernel);
     // Every thread has loaded its code and the device is open: nothing needs root from here on.
-    const identity = dropPrivileges();
+    const identity = uplink.usedRoot ? dropPrivileges() : undefined;
     await session.startRecording();
     const dropped = identity && `root was dropped: this process is now ${identity.name} (uid ${identity.uid})`;
     return {

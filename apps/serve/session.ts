@@ -108,7 +108,8 @@ export abstract class Session {
   /** Where the site answers. */
   get siteUrl(): string {
     const { placement, sitePort } = this.options;
-    return this.forward ? `http://127.0.0.1:${this.hostPort}/` : `http://${placement.serverAddress}:${sitePort}/`;
+    const at = this.forward ? `127.0.0.1:${this.hostPort}` : `${placement.serverAddress}:${sitePort}`;
+    return new URL(`http://${at}/`).href;
   }
 
   /** Opens the host port. `exact`: this one or an error; otherwise the next free one. */

@@ -17,6 +17,8 @@ import type { Placement, Uplink } from "./placement.ts";
 /** An open link. */
 export interface OpenUplink {
   readonly device: DeviceSpec;
+  /** Root served to open it, and serves nothing more. */
+  readonly usedRoot: boolean;
   /** The kernel runs: whoever fills its rings may ring it. */
   attach(kernel: Kernel): void;
   /** What to type so that the outside reaches the server. `isRoot`: the reader needs no sudo. */
@@ -44,6 +46,7 @@ function tapUplink(name: string, mac: Uint8Array, { outsideCidr }: Placement): O
   const tap = openTap({ name });
   return {
     device: { kind: "tap", mac, ...tap },
+    usedRoot: true,
     attach() {},
     guide(isRoot) {
       const sudo = isRoot ? "" : "sudo ";
@@ -69,6 +72,7 @@ async function streamUplink(
   const pump = await StreamPump.start({ rings, address: parseStreamAddress(text), ringKernel: () => ringKernel() });
   return {
     device: { kind: "stream", name, mac, rings: rings.buffer },
+    usedRoot: false,
     attach(kernel) {
       if (kernel instanceof KernelHandle) ringKernel = () => kernel.doorbell.ring();
       else if (kernel instanceof InlineKernel) ringKernel = () => kernel.wake();

@@ -41,7 +41,7 @@ export class TapSite {
     this.directory = directory;
     const serve = [MAIN, "serve", "--tap", "tap0", "--address", `${SERVER_ADDRESS}/24`, "--port", "80"];
     this.child = spawn("ip", ["netns", "exec", namespace, process.execPath, ...serve, "--control-port", "0", ...args], {
-      env: { PATH: process.env["PATH"], TMPDIR: directory },
+      env: this.env,
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.child.stdout?.on("data", (chunk) => void (this.output.out += chunk));
@@ -67,6 +67,11 @@ export class TapSite {
       await site.clean();
       throw error;
     }
+  }
+
+  /** Environment of the server, and of whoever looks for it. */
+  get env(): NodeJS.ProcessEnv {
+    return { PATH: process.env["PATH"], TMPDIR: this.directory };
   }
 
   get pid(): number {
@@ -97,8 +102,7 @@ export class TapSite {
 
   /** Another `sojourn` command, run by root in the namespace. */
   sojourn(...args: string[]): ReturnType<typeof run> {
-    const env = { PATH: process.env["PATH"], TMPDIR: this.directory };
-    return this.exec(process.execPath, [MAIN, ...args, "--control", this.control], { env });
+    return this.exec(process.execPath, [MAIN, ...args, "--control", this.control], { env: this.env });
   }
 
   /** The answer of a GET of the control API. */

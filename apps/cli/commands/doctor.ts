@@ -2,10 +2,14 @@
  * `sojourn doctor`: what this machine allows, and what each missing thing would enable. Exit code 1 only if the main
  * job (`sojourn serve` without root) cannot work.
  */
-import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { accessSync, closeSync, constants, existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { delimiter, join } from "node:path";
 import { Command } from "commander";
+import { isControlFailure } from "../../../src/host/kernel-machine.ts";
+import { libc } from "../../../src/host/libc.ts";
+import { openTap } from "../../../src/host/open-tap.ts";
 import { listenOnLoopback } from "../../control/control-server.ts";
 import { CommandError, ExitCode } from "../../control/exit-codes.ts";
 import { readRunRecords, runDirectory } from "../../control/token-file.ts";
@@ -21,9 +25,10 @@ export interface Check {
   readonly next: string;
 }
 
+/** Fewer open files than this end a load test early. */
+const FEW_DESCRIPTORS = 1024;
 /** Linux capability numbers (linux/capability.h). */
 const CAP_NET_ADMIN = 12n;
-const CAP_NET_RAW = 13n;
 
 export function doctorCommand(terminal: Terminal): Command {
   return new Command("doctor")
@@ -50,12 +55,33 @@ async function runChecks(): Promise<Check[]> {
     await checkPort(3000, "the site"),
     await checkPort(4000, "the control API"),
     checkRunning(),
-    checkCapability("CAP_NET_ADMIN", CAP_NET_ADMIN, "serve --tap needs it: run as root"),
-    checkCapability("CAP_NET_RAW", CAP_NET_RAW, "packet sockets need it: run as root"),
-    checkFile("/dev/net/tun", "serve --tap needs it: modprobe tun"),
-    ...["curl", "wrk", "ab", "tcpdump", "tshark", "ip"].map(checkProgram),
+    checkFileDescriptors(),
+    checkStream(),
+    checkTap(),
+    checkCapability("CAP_NET_ADMIN", CAP_NET_ADMIN, "serve --tap needs it: sudo, or a TAP made for your user"),
+    checkFile("/dev/net/tun", "serve --tap needs it: sudo modprobe tun"),
+    checkKoffi(),
+    checkNamespaces(),
+    ...Object.entries(PROGRAMS).map(checkProgram),
   ];
 }
+
+/** Programs the tests use as real clients, and the Debian package of each. */
+const PROGRAMS: Readonly<Record<string, string>> = {
+  curl: "curl",
+  wrk: "wrk",
+  ab: "apache2-utils",
+  h2load: "nghttp2-client",
+  nc: "netcat-openbsd",
+  ping: "iputils-ping",
+  traceroute: "traceroute",
+  ip: "iproute2",
+  ss: "iproute2",
+  tcpdump: "tcpdump",
+  tshark: "tshark",
+  python3: "python3",
+  chromium: "chromium",
+};
 
 function checkNode(): Check {
   const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
@@ -119,12 +145,72 @@ function effectiveCapabilities(): bigint {
   }
 }
 
+/** Opens a TAP and closes it again: the one test that cannot be wrong. */
+function checkTap(): Check {
+  const name = "serve --tap";
+  const probe = `sojourn-${process.pid % 1e6}`;
+  try {
+    const { fd } = openTap({ name: probe });
+    closeSync(fd);
+    return { name, ok: true, required: false, found: "ready: a TAP was opened and closed again", next: "" };
+  } catch (thrown) {
+    if (!isControlFailure(thrown)) throw thrown;
+    const found = `not ready: ${thrown.why}`;
+    return { name, ok: false, required: false, found, next: thrown.next.replaceAll(probe, "tap0") };
+  }
+}
+
+/** Needs nothing but a socket. */
+function checkStream(): Check {
+  const found = "ready: frames over a unix or TCP socket, for a virtual machine";
+  return { name: "serve --stream", ok: true, required: false, found, next: "" };
+}
+
+function checkKoffi(): Check {
+  const name = "koffi";
+  try {
+    libc();
+    return { name, ok: true, required: false, found: "loads", next: "" };
+  } catch (thrown) {
+    if (!isControlFailure(thrown)) throw thrown;
+    return { name, ok: false, required: false, found: thrown.why, next: thrown.next };
+  }
+}
+
+/** Where the tests keep the kernel's packets to themselves. */
+function checkNamespaces(): Check {
+  const made = spawnSync("unshare", ["--net", "true"], { stdio: "ignore" }).status === 0;
+  return {
+    name: "network namespaces",
+    ok: made,
+    required: false,
+    found: made ? "yes" : "none may be made",
+    next: made ? "" : "tests over a TAP need one: run them as root",
+  };
+}
+
+/** One per connection of the outside when the port forward is used. */
+function checkFileDescriptors(): Check {
+  const limit = /^Max open files\s+(\d+|unlimited)/m.exec(readLimits())?.[1] ?? "unknown";
+  const ok = limit === "unlimited" || limit === "unknown" || Number(limit) >= FEW_DESCRIPTORS;
+  const next = ok ? "" : `the port forward needs one per connection: ulimit -n ${FEW_DESCRIPTORS * 4}`;
+  return { name: "open files", ok, required: false, found: limit, next };
+}
+
+function readLimits(): string {
+  try {
+    return readFileSync("/proc/self/limits", "utf8");
+  } catch {
+    return "";
+  }
+}
+
 function checkFile(path: string, next: string): Check {
   const ok = existsSync(path);
   return { name: path, ok, required: false, found: ok ? "there" : "missing", next: ok ? "" : next };
 }
 
-function checkProgram(name: string): Check {
+function checkProgram([name, debian]: [string, string]): Check {
   const found = (process.env["PATH"] ?? "")
     .split(delimiter)
     .map((directory) => join(directory, name))
@@ -134,7 +220,7 @@ function checkProgram(name: string): Check {
     ok: found !== undefined,
     required: false,
     found: found ?? "missing",
-    next: found ? "" : "optional; tests that use it are skipped",
+    next: found ? "" : `tests that use it are skipped; on Debian: sudo apt install ${debian}`,
   };
 }
 
