@@ -2,6 +2,7 @@
 import type { Calibration } from "./calibrate.ts";
 import type { IdleReport, RecordingReport, Report } from "./cases.ts";
 import type { Figure } from "./measure.ts";
+import type { TapReport } from "./tap.ts";
 
 export function formatReport(report: Report): string {
   const lines = [`${report.name}: ${report.unit}`, `  ${report.setUp}`, figureHeader()];
@@ -39,6 +40,24 @@ export function formatCalibration(report: Calibration): string {
     lines.push(
       `  ${row.kind.padEnd(16)}${cell(row.minimumNs.toFixed(3))}${cell(row.medianNs.toFixed(3))}  ${row.what}`,
     );
+  }
+  return lines.join("\n");
+}
+
+export function formatTap(report: TapReport): string {
+  const lines = ["tap: CPU µs per request of the server, beside node:http", `  ${report.setUp}`];
+  if (report.disturbedRounds > 0) lines.push(`  ${report.disturbedRounds} rounds disturbed by other processes`);
+  for (const { name, figures } of report.cases) {
+    const heads = ["median", "best", "wrk", "requests/s", "node:http ÷"].map(cell).join("");
+    lines.push(`  ${name.padEnd(42)}${heads}  (quartiles)`);
+    for (const one of figures) {
+      const micros = [one.serverMicros, one.bestMicros, one.clientMicros]
+        .map((value) => cell(value.toFixed(2)))
+        .join("");
+      const [low, high] = one.quartiles;
+      const ratio = `${cell(one.ratio.toFixed(2))}  (${low.toFixed(2)} to ${high.toFixed(2)})`;
+      lines.push(`    ${one.server.padEnd(40)}${micros}${cell(count(one.requestsPerSecond))}${ratio}`);
+    }
   }
   return lines.join("\n");
 }

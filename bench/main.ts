@@ -19,12 +19,14 @@ import {
   recording,
   roundTrip,
 } from "./cases.ts";
-import { formatCalibration, formatIdle, formatRecording, formatReport } from "./format.ts";
+import { formatCalibration, formatIdle, formatRecording, formatReport, formatTap } from "./format.ts";
+import { type TapReport, tap, tapRefusal } from "./tap.ts";
 
 const HELP = `Usage: npm run bench -- [command…] [options]
 
 Measures the stack in memory: both ends in one process, processes inline, no kernel. CPU time of the process,
-warm-up, alternating rounds; prints median, best and spread. Without a command: all but calibrate, under a minute.
+warm-up, alternating rounds; prints median, best and spread. Without a command: all but tap and calibrate, under a
+minute.
 
 Commands:
   bulk         one connection, MB per CPU second
@@ -32,6 +34,7 @@ Commands:
   connect      connect + request + close per CPU second
   idle         bytes per idle connection (starts itself again with --expose-gc)
   recording    CPU time with the journey recorder on and off
+  tap          wrk over a TAP, kernel thread and inline, beside node:http over veth; needs root, ip, wrk, taskset
   calibrate    what each kind of work costs: the figures of src/sim/cost-model.ts
 
 Options:
@@ -42,8 +45,9 @@ Options:
 `;
 
 const COMMANDS = ["bulk", "round-trips", "connect", "idle", "recording"] as const;
-type Command = (typeof COMMANDS)[number] | "calibrate";
-type AnyReport = Report | IdleReport | RecordingReport | Awaited<ReturnType<typeof calibrate>>;
+const EXTRA_COMMANDS = ["tap", "calibrate"] as const;
+type Command = (typeof COMMANDS)[number] | (typeof EXTRA_COMMANDS)[number];
+type AnyReport = Report | IdleReport | RecordingReport | TapReport | Awaited<ReturnType<typeof calibrate>>;
 
 interface Options {
   readonly commands: readonly Command[];
@@ -80,13 +84,15 @@ function readOptions(): Options | number {
     process.stdout.write(HELP);
     return 0;
   }
-  const unknown = positionals.find((name) => name !== "calibrate" && !COMMANDS.includes(name as never));
+  const unknown = positionals.find((name) => ![...COMMANDS, ...EXTRA_COMMANDS].includes(name as Command));
   if (unknown !== undefined) return usage(`there is no benchmark "${unknown}"`);
   const rounds = Number(values.rounds);
   const work = Number(values.work);
   if (!Number.isInteger(rounds) || rounds < 1 || rounds > 1000)
     return usage("--rounds is a whole number from 1 to 1000");
   if (!(work >= 0.01 && work <= 100)) return usage("--work is a number from 0.01 to 100");
+  const refusal = positionals.includes("tap") ? tapRefusal() : undefined;
+  if (refusal !== undefined) return usage(`"tap" cannot run here: ${refusal}`);
   const commands = positionals.length > 0 ? (positionals as Command[]) : COMMANDS;
   return { commands, plan: { rounds, work }, json: values.json };
 }
@@ -120,6 +126,8 @@ function run(command: Command, plan: Plan): Promise<AnyReport> {
       return recording(plan);
     case "idle":
       return globalThis.gc === undefined ? Promise.resolve(idleInChild()) : idle();
+    case "tap":
+      return tap({ rounds: plan.rounds, seconds: Math.max(1, Math.round(2 * plan.work)) });
     case "calibrate":
       return calibrate();
   }
@@ -141,6 +149,8 @@ function format(report: AnyReport): string {
       return formatIdle(report as IdleReport);
     case "recording":
       return formatRecording(report as RecordingReport);
+    case "tap":
+      return formatTap(report as TapReport);
     case "calibrate":
       return formatCalibration(report as Awaited<ReturnType<typeof calibrate>>);
     default:

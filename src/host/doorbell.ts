@@ -2,12 +2,25 @@
  * The kernel thread's doorbell: one shared word that every process and the main thread ring, so that the kernel can
  * sleep on all of them at once.
  *
- * A ring is an atomic add; the system call that wakes the sleeper is made only if it sleeps.
+ * A ring is an atomic add; the system call that wakes the sleeper is made only if it sleeps, and by one ringer alone:
+ * the one that takes the sleeper's mark away. No ring is lost: the ringer counts, then looks for the mark; the sleeper
+ * makes the mark, then looks at the count (`wait`). Whatever the order, one of them sees the other.
  */
+import { writeSync } from "node:fs";
 
 const SEQUENCE = 0;
+/** Whether and how the kernel sleeps: the mark. */
 const SLEEPING = 1;
 const CONTROL = 2;
+/** The eventfd that wakes a kernel which sleeps in poll(2). */
+const EVENT_FD = 3;
+
+const AWAKE = 0;
+const IN_ATOMICS_WAIT = 1;
+const IN_POLL = 2;
+
+/** What an eventfd takes: a 64-bit count. */
+const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
 
 export class KernelDoorbell {
   readonly buffer: SharedArrayBuffer;
@@ -20,8 +33,12 @@ export class KernelDoorbell {
 
   /** Somebody submitted something. */
   ring(): void {
-    Atomics.add(this.words, SEQUENCE, 1);
-    if (Atomics.load(this.words, SLEEPING) !== 0) Atomics.notify(this.words, SEQUENCE);
+    const { words } = this;
+    Atomics.add(words, SEQUENCE, 1);
+    if (Atomics.load(words, SLEEPING) === AWAKE) return;
+    const mark = Atomics.exchange(words, SLEEPING, AWAKE);
+    if (mark === IN_ATOMICS_WAIT) Atomics.notify(words, SEQUENCE);
+    else if (mark === IN_POLL) writeSync(Atomics.load(words, EVENT_FD), ONE);
   }
 
   /** A control message was posted. */
@@ -42,9 +59,21 @@ export class KernelDoorbell {
 
   /** Blocks this thread until a ring after `seen`, at most `timeoutMs`. */
   wait(seen: number, timeoutMs: number): void {
-    Atomics.store(this.words, SLEEPING, 1);
+    Atomics.store(this.words, SLEEPING, IN_ATOMICS_WAIT);
     // A ring between the caller's look and the store above changed the sequence: wait returns at once.
     Atomics.wait(this.words, SEQUENCE, seen, timeoutMs);
-    Atomics.store(this.words, SLEEPING, 0);
+    Atomics.store(this.words, SLEEPING, AWAKE);
+  }
+
+  /** The kernel is going to sleep in poll(2) on this eventfd; false if somebody rang after `seen`. */
+  prepareToPoll(seen: number, eventFd: number): boolean {
+    Atomics.store(this.words, EVENT_FD, eventFd);
+    Atomics.store(this.words, SLEEPING, IN_POLL);
+    return Atomics.load(this.words, SEQUENCE) === seen;
+  }
+
+  /** The kernel is awake. True if a ringer took the mark: then it has written to the eventfd, or is about to. */
+  endPoll(): boolean {
+    return Atomics.exchange(this.words, SLEEPING, AWAKE) === AWAKE;
   }
 }

@@ -5,6 +5,7 @@
  * say `unobserved {reason: "loop-busy"}` instead of showing a lie.
  */
 import { MILLISECOND, NEVER, type Ns } from "../base/time.ts";
+import { FdReadiness } from "./fd-readiness.ts";
 import {
   ControlError,
   isControlFailure,
@@ -12,6 +13,7 @@ import {
   type KernelFactory,
   type KernelMachine,
   type KernelShared,
+  pollAll,
 } from "./kernel-machine.ts";
 import { RealClock } from "./real-clock.ts";
 
@@ -38,6 +40,8 @@ export class InlineKernel implements Kernel {
   readonly shared: KernelShared;
   readonly ended: Promise<void>;
   private readonly options: InlineKernelOptions;
+  /** Turns the kernel when a device's descriptor is readable; null without such devices. */
+  private readonly readiness: FdReadiness | null;
   private immediate: NodeJS.Immediate | null = null;
   private timer: NodeJS.Timeout | null = null;
   /** When the scheduled turn should come. */
@@ -58,6 +62,8 @@ export class InlineKernel implements Kernel {
     this.ended.catch(() => {});
     this.machine = options.factory(options.options, { clock: this.clock, wake: () => this.wake() });
     this.shared = this.machine.shared;
+    const sources = this.machine.pollSources ?? [];
+    this.readiness = sources.some(({ fd }) => fd >= 0) ? new FdReadiness(sources, () => this.turn()) : null;
     this.wake();
   }
 
@@ -85,6 +91,7 @@ export class InlineKernel implements Kernel {
     this.isStopped = true;
     this.unschedule();
     clearInterval(this.keepAlive);
+    this.readiness?.close();
     this.machine.close();
     this.resolveEnded();
   }
@@ -99,11 +106,14 @@ export class InlineKernel implements Kernel {
     this.reportBusy(dueNs, startNs);
     this.isTurning = true;
     try {
+      pollAll(machine);
       machine.consume();
       machine.advance(clock.nowNs);
+      this.readiness?.refresh();
     } catch (error) {
       this.isStopped = true;
       clearInterval(this.keepAlive);
+      this.readiness?.close();
       this.rejectEnded(error);
       return;
     } finally {

@@ -9,10 +9,21 @@ import type { RealClock } from "./real-clock.ts";
 
 /** Something outside of this process that brings frames: the file descriptor of a TAP, the rings of a socket pump. */
 export interface PollSource {
-  /** What to wait on with poll(2); -1: whoever fills it rings the kernel's doorbell. */
+  /**
+   * What to wait on with poll(2). -1: nothing, for now or for good; whoever fills a source without a descriptor rings
+   * the kernel's doorbell.
+   */
   readonly fd: number;
   /** Raises the device's interrupt if frames wait (and interrupts are on); true if it did. Cheap: once per turn. */
   poll(): boolean;
+}
+
+/** Looks at every source of the machine; true if any raised an interrupt. */
+export function pollAll({ pollSources }: KernelMachine): boolean {
+  let raised = false;
+  if (pollSources === undefined) return raised;
+  for (let i = 0; i < pollSources.length; i++) raised = pollSources[i].poll() || raised;
+  return raised;
 }
 
 export interface KernelMachine {

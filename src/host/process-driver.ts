@@ -157,7 +157,8 @@ export class ProcessDriver {
   }
 
   private armTimer(deadlineNs: Ns): void {
-    if (deadlineNs === this.timerNs && this.timer) return;
+    // Deadlines move later at every request: a timer that comes too early costs less than one set anew each time.
+    if (this.timer && this.timerNs <= deadlineNs) return;
     if (this.timer) clearTimeout(this.timer);
     this.timer = null;
     this.timerNs = deadlineNs;

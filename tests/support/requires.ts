@@ -6,7 +6,7 @@ import { accessSync, constants, existsSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-export type Need = "root" | "tap" | "netns" | "shared" | "chromium" | (string & {});
+export type Need = "linux" | "root" | "tap" | "netns" | "shared" | "chromium" | (string & {});
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 
@@ -38,6 +38,7 @@ const isRoot = process.getuid?.() === 0;
 
 /** Special needs: undefined if met, else the reason. Every other need is a program on PATH. */
 const CHECKS: Readonly<Record<string, () => string | undefined>> = {
+  linux: () => (process.platform === "linux" ? undefined : "not Linux"),
   root: () => (isRoot ? undefined : "not root"),
   tap: () => (isRoot && existsSync("/dev/net/tun") ? undefined : "no /dev/net/tun, or not root"),
   netns: () => (isRoot && programPath("ip") ? undefined : "not root, or no ip(8)"),
