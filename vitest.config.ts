@@ -17,13 +17,23 @@ export default defineConfig({
         },
       },
       {
-        test: { name: "sim", include: ["tests/sim/**/*.test.ts"], testTimeout: 30_000, sequence: { groupOrder: 1 } },
+        test: {
+          name: "sim",
+          include: [
+            "tests/sim/**/*.test.ts",
+            "tests/faults/**/*.test.ts",
+            "tests/fuzz/**/*.test.ts",
+            "tests/floods/**/*.test.ts",
+          ],
+          testTimeout: 30_000,
+          sequence: { groupOrder: 1 },
+        },
       },
       {
         test: {
           name: "system",
           include: ["tests/**/*.test.ts"],
-          exclude: ["tests/sim/**", "tests/tooling/**"],
+          exclude: ["tests/sim/**", "tests/faults/**", "tests/fuzz/**", "tests/floods/**", "tests/tooling/**"],
           testTimeout: 60_000,
           hookTimeout: 60_000,
           fileParallelism: false,

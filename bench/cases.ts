@@ -1,6 +1,6 @@
 /** What `npm run bench` measures, each in worlds of its own. */
 import type { Clock, Ns } from "../src/base/time.ts";
-import { Collector, type CollectorOptions } from "../src/journey/collector.ts";
+import { Collector, type CollectorOptions, DEFAULT_BUDGET_SHARE } from "../src/journey/collector.ts";
 import { Recorder } from "../src/journey/recorder.ts";
 import type { Conn } from "../src/runtime/port.ts";
 import { connectAndClose, connectMany, HTTP_PORT, roundTrips, Stream, serveHello } from "./load.ts";
@@ -173,7 +173,15 @@ export interface RecordingReport {
   readonly quartiles: readonly [number, number];
   readonly off: Figure;
   readonly on: Figure;
+  /** One connection in so many is recorded: what the governor came to. */
   readonly sampling: number;
+  /** Records per CPU second of the rounds with recording on. */
+  readonly recordsPerSecond: number;
+  /** What the collector takes for one, µs. */
+  readonly joinMicros: number;
+  /** The collector's share of the CPU time of those rounds, and what the governor allows. */
+  readonly share: number;
+  readonly budgetShare: number;
   readonly lost: number;
   readonly setUp: string;
 }
@@ -182,6 +190,7 @@ const DRAIN_EVERY_NS = 100e6;
 const RECORDING_CONNECTIONS = 100;
 /** CPU seconds until sampling has found its level. */
 const SETTLE_SECONDS = 4;
+const readNs = (): Ns => cpuSeconds() * 1e9;
 
 /** A server that is recorded, its collector in the same thread. */
 class RecordedWorld {
@@ -237,7 +246,7 @@ class RecordedWorld {
 
 /** The sampling that the default collector finds under this load: one connection in so many. */
 async function settledSampling(requests: number): Promise<number> {
-  const world = await new RecordedWorld({}).open();
+  const world = await new RecordedWorld({ readNs }).open();
   const from = cpuSeconds();
   while (cpuSeconds() - from < SETTLE_SECONDS) await world.ask(requests);
   const { sampling } = world.collector.counters();
@@ -247,12 +256,12 @@ async function settledSampling(requests: number): Promise<number> {
 
 /**
  * What the journey recorder and its collector cost: the same world with recording on and off, in turn. Sampling is held
- * at the level that the default budget settles on: pauses between rounds would look like a quiet server to it.
+ * at the level that the governor settles on: pauses between rounds would look like a quiet server to it.
  */
 export async function recording(plan: Plan): Promise<RecordingReport> {
   const requests = Math.round(60_000 * plan.work);
   const sampling = await settledSampling(requests);
-  const world = await new RecordedWorld({ budgetPerSecond: Number.POSITIVE_INFINITY }).open();
+  const world = await new RecordedWorld({ readNs, budgetPerSecond: Number.POSITIVE_INFINITY }).open();
   world.collector.setSampling(Math.log2(sampling));
   const round = (on: boolean): Case => ({
     name: on ? "recording on" : "recording off",
@@ -262,11 +271,16 @@ export async function recording(plan: Plan): Promise<RecordingReport> {
       return requests;
     },
   });
-  const [off, on] = await measure([round(false), round(true)], plan.rounds, WARM_UPS);
+  const rounds = [round(false), round(true)];
+  await measure(rounds, 1, WARM_UPS);
+  const before = world.collector.counters();
+  const [off, on] = await measure(rounds, plan.rounds, 0);
   if (off === undefined || on === undefined) throw new Error("unreachable");
   const ratios = on.cpuSeconds.map((seconds, i) => seconds / (off.cpuSeconds[i] as number));
-  const { rings } = world.collector.counters();
+  const { rings, records, spentNs } = world.collector.counters();
   world.close();
+  const seconds = on.cpuSeconds.reduce((total, one) => total + one, 0);
+  const joinNs = spentNs - before.spentNs;
   return {
     name: "recording",
     pairs: ratios.length,
@@ -275,6 +289,10 @@ export async function recording(plan: Plan): Promise<RecordingReport> {
     off,
     on,
     sampling,
+    recordsPerSecond: (records - before.records) / seconds,
+    joinMicros: joinNs / (records - before.records) / 1e3,
+    share: joinNs / 1e9 / seconds,
+    budgetShare: DEFAULT_BUDGET_SHARE,
     lost: rings.reduce((sum, ring) => sum + ring.lost, 0),
     setUp: `GET /hello keep-alive, ${RECORDING_CONNECTIONS} connections, one link; server recorded, collector in the same thread`,
   };

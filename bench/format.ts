@@ -25,6 +25,7 @@ export function formatRecording(report: RecordingReport): string {
     `recording: CPU time with the recorder on ÷ off (${report.pairs} pairs)`,
     `  ${report.setUp}`,
     `  median ratio ${report.medianRatio.toFixed(3)} (quartiles ${low.toFixed(3)} to ${high.toFixed(3)}), one connection in ${report.sampling} recorded, ${report.lost} records lost`,
+    `  ${count(report.recordsPerSecond)} records/s, ${report.joinMicros.toFixed(2)} µs per record in the join: ${percent(report.share)} of the time (the governor allows ${percent(report.budgetShare)})`,
     figureHeader(),
     figureRow(report.off),
     figureRow(report.on),
@@ -69,6 +70,10 @@ function figureHeader(): string {
 function figureRow(figure: Figure): string {
   const spread = `±${(figure.spreadPercent / 2).toFixed(1)} %`;
   return `  ${figure.name.padEnd(42)}${cell(count(figure.median))}${cell(count(figure.best))}${cell(spread)}${cell(count(figure.perWallSecond))}`;
+}
+
+function percent(share: number): string {
+  return `${(share * 100).toFixed(1)} %`;
 }
 
 function cell(text: string): string {

@@ -22,7 +22,7 @@ afterAll(async () => {
 
 function start(args: readonly string[], env: Record<string, string> = {}): ChildProcess {
   return spawn(process.execPath, [MAIN, ...args], {
-    env: { PATH: process.env["PATH"], XDG_RUNTIME_DIR: runtime, ...env },
+    env: { PATH: process.env["PATH"], XDG_RUNTIME_DIR: runtime, TMPDIR: runtime, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
 }

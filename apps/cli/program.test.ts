@@ -20,6 +20,7 @@ let record: string;
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), "sojourn-test-"));
   vi.stubEnv("XDG_RUNTIME_DIR", directory);
+  vi.stubEnv("TMPDIR", directory);
   backend = new FakeBackend();
   control = await startControlServer({ port: 0, portAsked: true, backend });
   record = writeRunRecord(control.port, { url: control.url, token: control.token, pid: process.pid });

@@ -61,6 +61,12 @@ export interface JourneyQuery {
 /** Stops a capture or a subscription. Idempotent. */
 export type Stop = () => void;
 
+/** What is captured: one device of a host, or all of them but `lo`. Both exist. */
+export interface CaptureOf {
+  readonly host: HostName;
+  readonly dev?: string;
+}
+
 export interface Backend {
   info(): Awaitable<Info>;
   journeys(query: JourneyQuery): Awaitable<readonly Journey[]>;
@@ -85,8 +91,8 @@ export interface Backend {
   setAccept(paused: boolean): Awaitable<{ readonly paused: boolean }>;
   /** Refuse connections to a port: with a reset, silently, or by ICMP; "none" takes the rule away. */
   setReject(port: number, mode: RejectMode): Awaitable<{ readonly port: number; readonly with: RejectMode }>;
-  /** Calls back with pcapng bytes of the host's links, the section header first, until stopped. */
-  capture(host: HostName, onChunk: (chunk: Uint8Array) => void): Stop;
+  /** Calls back with pcapng bytes, the section header first, until stopped. */
+  capture(what: CaptureOf, onChunk: (chunk: Uint8Array) => void): Stop;
   /** Prometheus text exposition. */
   metrics(): Awaitable<string>;
   stages(): readonly unknown[];

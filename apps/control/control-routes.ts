@@ -4,7 +4,15 @@
  */
 import { STAGES, type StageName } from "../../src/base/stages.ts";
 import { OUTCOMES } from "../../src/journey/journey.ts";
-import { type Backend, HOSTS, type HostName, type JourneyQuery, REJECT_MODES, Refusal } from "./backend.ts";
+import {
+  type Backend,
+  type CaptureOf,
+  HOSTS,
+  type HostName,
+  type JourneyQuery,
+  REJECT_MODES,
+  Refusal,
+} from "./backend.ts";
 import { UsageError } from "./exit-codes.ts";
 import { parseDurationNs, parseLinkSettings } from "./values.ts";
 
@@ -69,7 +77,7 @@ export const ROUTES: readonly Route[] = [
   ),
   get("/api/goroutines", [], "goroutines of the server process", (call) => call.backend.goroutines()),
   get("/api/sysctl", ["host"], "sysctl -a", (call) => call.backend.sysctlList(host(call))),
-  get("/api/capture", ["host"], "pcapng of the host's links, until you hang up"),
+  get("/api/capture", ["host", "dev"], "pcapng of the host's devices, or of one, until you hang up"),
   get("/metrics", [], "Prometheus text"),
   put("/api/sysctl", ["host"], "{name, value}: sysctl -w", setSysctl),
   put("/api/links/*", [], "{delay, rate, loss, …}: tc qdisc … netem", setLink),
@@ -133,6 +141,16 @@ function oneOf<T extends string>(what: string, text: string, known: readonly T[]
 
 function host(call: Call): HostName {
   return hostOf(call.query);
+}
+
+/** What a capture's query names. Throws `Refusal` (404) for a host or a device that is not there. */
+export async function captureOf(backend: Backend, query: URLSearchParams): Promise<CaptureOf> {
+  const host = hostOf(query);
+  const dev = query.get("dev");
+  const names = (await backend.links(host)).map((link) => link.name);
+  if (dev === null) return { host };
+  if (names.includes(dev)) return { host, dev };
+  throw new Refusal(404, `no device "${dev}" on ${host}`, `it has ${names.join(", ")}`, "name one of them");
 }
 
 /** The host a query names; the server by default. Throws `Refusal` for one that is not there. */

@@ -4,9 +4,9 @@
  */
 import { randomBytes } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { type Backend, type HostName, Refusal } from "./backend.ts";
+import { type Backend, type CaptureOf, Refusal } from "./backend.ts";
 import { controlPage } from "./control-page.ts";
-import { asRefusal, assertKnownParameters, type Call, hostOf, type Route, routesAt } from "./control-routes.ts";
+import { asRefusal, assertKnownParameters, type Call, captureOf, type Route, routesAt } from "./control-routes.ts";
 import { assertAllowed } from "./control-security.ts";
 import { CommandError, ExitCode } from "./exit-codes.ts";
 
@@ -140,7 +140,9 @@ class Control {
     if (route.path === "/metrics")
       return sendText(request, response, "text/plain; version=0.0.4; charset=utf-8", await this.backend.metrics());
     if (route.path === "/api/journeys/stream") return this.streamJourneys(request, response);
-    if (route.path === "/api/capture") return this.streamCapture(request, response, hostOf(url.searchParams));
+    if (route.path === "/api/capture") {
+      return this.streamCapture(request, response, await captureOf(this.backend, url.searchParams));
+    }
     const body = route.method === "PUT" ? await readJson(request) : {};
     const call: Call = { backend: this.backend, query: url.searchParams, rest, body };
     sendJson(request, response, 200, await route.answer?.(call));
@@ -177,10 +179,10 @@ class Control {
     });
   }
 
-  private streamCapture(request: IncomingMessage, response: ServerResponse, host: HostName): void {
+  private streamCapture(request: IncomingMessage, response: ServerResponse, what: CaptureOf): void {
     response.setHeader("Content-Disposition", 'attachment; filename="sojourn.pcapng"');
     this.openStream(request, response, "application/x-pcapng", () =>
-      this.backend.capture(host, (chunk) => {
+      this.backend.capture(what, (chunk) => {
         if (response.writableEnded) return;
         if (response.writableLength <= MAX_UNREAD_CAPTURE_BYTES) response.write(chunk);
         else response.destroy();

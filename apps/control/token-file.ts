@@ -52,19 +52,18 @@ export function removeRunRecord(path: string): void {
   rmSync(path, { force: true });
 }
 
-/** The records of runs whose process lives, by port: this user's, and for root those of every user. */
+/**
+ * The records of runs whose process lives, by port. Root without one of its own sees those of other users: `serve
+ * --tap` starts as root and goes on as somebody else.
+ */
 export function readRunRecords(): RunRecord[] {
-  return runDirectories().flatMap(recordsIn);
+  const own = recordsIn(runDirectory());
+  return own.length > 0 || process.getuid?.() !== 0 ? own : otherDirectories().flatMap(recordsIn);
 }
 
-/** Root looks into everybody's: `serve --tap` starts as root and goes on as another user. */
-function runDirectories(): string[] {
-  const own = runDirectory();
-  if (process.getuid?.() !== 0) return [own];
-  const others = readdirSync(tmpdir())
-    .filter((name) => /^sojourn-[0-9]+$/.test(name))
-    .map((name) => join(tmpdir(), name));
-  return [own, ...others.filter((path) => path !== own)];
+function otherDirectories(): string[] {
+  const names = readdirSync(tmpdir()).filter((name) => /^sojourn-[0-9]+$/.test(name));
+  return names.map((name) => join(tmpdir(), name));
 }
 
 function recordsIn(directory: string): RunRecord[] {

@@ -1,14 +1,16 @@
 /**
- * Captures under way: taps on the links of a topology, written as pcapng, fetched in chunks by the control plane.
+ * Captures under way, where the kernel runs: taps on the wires and devices of a host. Frames wait in a batch until the
+ * control plane fetches them.
+ *
+ * A NIC on a simulated wire is tapped at the wire, where frames have their exact times of departure and where they get
+ * lost; any other device (a TAP, a stream socket, `lo`) at the device, as tcpdump does.
  */
+import type { WireLink } from "../../src/device/wire-link.ts";
 import { ControlError } from "../../src/host/kernel-machine.ts";
-import {
-  enhancedPacket,
-  interfaceDescription,
-  type PacketOptions,
-  sectionHeader,
-} from "../../src/journey/exports/pcapng.ts";
+import type { NetDevice } from "../../src/netdev/net-device.ts";
+import { Summed } from "../../src/skb/skb.ts";
 import type { Topology } from "../../src/topology.ts";
+import { FrameBatch, FrameFlag } from "./frame-batch.ts";
 
 /** Bytes one capture may hold until they are fetched; more frames are left out and counted. */
 const CAPTURE_LIMIT_BYTES = 16 * 1024 * 1024;
@@ -16,11 +18,14 @@ const CAPTURE_LIMIT_BYTES = 16 * 1024 * 1024;
 const MAX_CAPTURES = 8;
 
 interface Capture {
-  blocks: Uint8Array[];
-  bytes: number;
-  /** Frames left out since the last one written, because nobody fetched. */
-  missed: number;
+  readonly batch: FrameBatch;
   readonly untap: (() => void)[];
+}
+
+/** What a capture has begun with: interfaces in the order of their numbers. */
+export interface CaptureStarted {
+  readonly id: number;
+  readonly interfaces: readonly { readonly name: string; readonly description: string }[];
 }
 
 export class CaptureTable {
@@ -36,9 +41,9 @@ export class CaptureTable {
   control(method: string, params: Record<string, unknown>): unknown {
     switch (method) {
       case "captureStart":
-        return this.start(BigInt(String(params["originUnixNs"] ?? 0)), params["host"] as string | undefined);
+        return this.start(String(params["host"]), params["dev"] as string | undefined);
       case "captureTake":
-        return take(this.captures.get(Number(params["id"])));
+        return this.captures.get(Number(params["id"]))?.batch.take() ?? new Uint8Array(0);
       case "captureStop":
         return this.stop(Number(params["id"]));
       default:
@@ -46,8 +51,8 @@ export class CaptureTable {
     }
   }
 
-  /** Taps the links of one host, or all of them: then a frame that a router forwards is there twice. */
-  private start(originUnixNs: bigint, host: string | undefined): number {
+  /** Taps the device of that name, or every device of the host but `lo`. */
+  private start(hostName: string, dev: string | undefined): CaptureStarted {
     if (this.captures.size >= MAX_CAPTURES) {
       throw new ControlError({
         error: "too many captures",
@@ -55,56 +60,40 @@ export class CaptureTable {
         next: "stop one of them",
       });
     }
-    const links = this.topology.links.filter(
-      (link) => host === undefined || link.ends.some((nic) => nic.env.name === host),
-    );
-    const capture: Capture = { blocks: [sectionHeader()], bytes: 0, missed: 0, untap: [] };
-    for (const [at, link] of links.entries()) {
-      const [a, b] = link.ends.map((nic) => nic.env.name);
-      capture.blocks.push(interfaceDescription(link.name, `${a} to ${b}`));
-      capture.untap.push(
-        link.addTap((direction, bytes, from, len, nowNs, lost) => {
-          if (capture.bytes > CAPTURE_LIMIT_BYTES) {
-            capture.missed++;
-            return;
-          }
-          const way = direction === 0 ? "outbound" : "inbound";
-          const notes = [
-            ...(lost ? ["lost by the wire"] : []),
-            ...(capture.missed > 0 ? [`${capture.missed} frames before this one left out: not fetched in time`] : []),
-          ];
-          capture.missed = 0;
-          const options: PacketOptions =
-            notes.length > 0 ? { direction: way, comment: notes.join("; ") } : { direction: way };
-          const block = enhancedPacket(at, nowNs, originUnixNs, bytes, from, len, options);
-          capture.blocks.push(block);
-          capture.bytes += block.length;
-        }),
-      );
-    }
+    const host = this.topology.host(hostName);
+    const devices = host.net.devices.filter((each) => (dev === undefined ? !each.isLoopback : each.name === dev));
+    const capture: Capture = { batch: new FrameBatch(CAPTURE_LIMIT_BYTES), untap: [] };
+    const interfaces = devices.map((device, iface) => {
+      const link = this.topology.links.find((each) => each.ends.some((nic) => nic === device.device));
+      capture.untap.push(link ? tapLink(capture.batch, iface, link, device) : tapDevice(capture.batch, iface, device));
+      const description = link ? `${hostName} on ${link.name}` : `${hostName}, at the device`;
+      return { name: link?.name ?? device.name, description };
+    });
     const id = ++this.ids;
     this.captures.set(id, capture);
-    return id;
+    return { id, interfaces };
   }
 
   private stop(id: number): Uint8Array {
     const capture = this.captures.get(id);
     for (const untap of capture?.untap ?? []) untap();
     this.captures.delete(id);
-    return take(capture);
+    return capture?.batch.take() ?? new Uint8Array(0);
   }
 }
 
-/** What was written since the last fetch, as one piece. */
-function take(capture: Capture | undefined): Uint8Array {
-  if (!capture) return new Uint8Array(0);
-  const bytes = new Uint8Array(capture.blocks.reduce((total, block) => total + block.length, 0));
-  let at = 0;
-  for (const block of capture.blocks) {
-    bytes.set(block, at);
-    at += block.length;
-  }
-  capture.blocks = [];
-  capture.bytes = 0;
-  return bytes;
+function tapLink(batch: FrameBatch, iface: number, link: WireLink, { device }: NetDevice): () => void {
+  return link.addTap((direction, bytes, at, len, nowNs, lost) => {
+    const outbound = link.ends[direction] === device ? FrameFlag.outbound : 0;
+    batch.add(iface, outbound | (lost ? FrameFlag.lost : 0), nowNs, bytes, at, len);
+  });
+}
+
+function tapDevice(batch: FrameBatch, iface: number, dev: NetDevice): () => void {
+  return dev.addTap((outgoing, skb) => {
+    const partial = skb.summed === Summed.partial ? FrameFlag.partial : 0;
+    const outbound = outgoing ? FrameFlag.outbound : 0;
+    const atNs = outgoing ? dev.env.clock.nowNs : skb.arrivedNs;
+    batch.add(iface, outbound | partial, atNs, skb.bytes, skb.data, skb.len);
+  });
 }

@@ -2,11 +2,14 @@
 import { DROP_REASONS } from "../../src/base/drop-reasons.ts";
 import { STAGES } from "../../src/base/stages.ts";
 import { ControlError } from "../../src/host/kernel-machine.ts";
+import { CaptureWriter } from "../../src/journey/exports/capture-writer.ts";
 import { prometheusText } from "../../src/journey/exports/prometheus.ts";
 import type { Journey, Outcome } from "../../src/journey/journey.ts";
 import type { SocketRow } from "../../src/transport/port.ts";
 import * as backend from "../control/backend.ts";
 import { VERSION } from "../control/version.ts";
+import type { CaptureStarted } from "./capture-table.ts";
+import { type BatchedFrame, FrameFlag, forEachFrame } from "./frame-batch.ts";
 import type { Session } from "./session.ts";
 
 /** How often a capture is fetched from the kernel. */
@@ -111,11 +114,23 @@ export class SessionBackend implements backend.Backend {
     return this.ask("setReject", { port, with: mode });
   }
 
-  capture(host: backend.HostName, onChunk: (chunk: Uint8Array) => void): backend.Stop {
-    const originUnixNs = String(this.session.options.originUnixNs);
-    const started = this.ask<number>("captureStart", { host, originUnixNs });
-    const fetch = async (method: string) => {
-      const chunk = await this.ask<Uint8Array>(method, { id: await started });
+  capture(what: backend.CaptureOf, onChunk: (chunk: Uint8Array) => void): backend.Stop {
+    const { session } = this;
+    const writer = new CaptureWriter({
+      originUnixNs: session.options.originUnixNs,
+      journeys: () => {
+        session.drain();
+        return session.collector.byConnection();
+      },
+    });
+    const started = this.ask<CaptureStarted>("captureStart", { ...what }).then(({ id, interfaces }) => {
+      for (const { name, description } of interfaces) writer.addInterface(name, description);
+      return id;
+    });
+    const fetch = async (method: "captureTake" | "captureStop") => {
+      forEachFrame(await this.ask<Uint8Array>(method, { id: await started }), (frame) => pushFrame(writer, frame));
+      session.kernel.clock.tick();
+      const chunk = method === "captureStop" ? writer.finish() : writer.flush(session.kernel.clock.nowNs);
       if (chunk.length > 0) onChunk(chunk);
     };
     const timer = setInterval(() => void fetch("captureTake").catch(() => clearInterval(timer)), CAPTURE_INTERVAL_MS);
@@ -148,4 +163,17 @@ export class SessionBackend implements backend.Backend {
       throw new backend.Refusal(thrown.status, thrown.error, thrown.why, thrown.next);
     }
   }
+}
+
+function pushFrame(writer: CaptureWriter, { flags, missed, ...frame }: BatchedFrame): void {
+  const notes = [
+    ...(flags & FrameFlag.lost ? ["lost by the wire"] : []),
+    ...(missed > 0 ? [`${missed} frames before this one left out: not fetched in time`] : []),
+  ];
+  writer.push({
+    ...frame,
+    direction: flags & FrameFlag.outbound ? "outbound" : "inbound",
+    partial: (flags & FrameFlag.partial) !== 0,
+    ...(notes.length > 0 ? { note: notes.join("; ") } : {}),
+  });
 }

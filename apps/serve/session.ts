@@ -3,6 +3,7 @@
  * modes.
  */
 
+import type { Ns } from "../../src/base/time.ts";
 import { InlineKernel } from "../../src/host/inline-driver.ts";
 import { KernelHandle } from "../../src/host/kernel-handle.ts";
 import type { Kernel } from "../../src/host/kernel-machine.ts";
@@ -74,7 +75,8 @@ export abstract class Session {
     this.options = options;
     this.kernel = kernel;
     const { blindPathNs } = options.placement;
-    this.collector = new Collector({ truth: "user-space", blindWhileBusy, blindPathNs });
+    const readNs = (): Ns => performance.now() * 1e6;
+    this.collector = new Collector({ truth: "user-space", blindWhileBusy, blindPathNs, readNs });
     this.collector.setRecording(false);
     this.collector.attach((kernel.shared as { recorder?: SharedArrayBuffer }).recorder as SharedArrayBuffer, "kernel");
   }

@@ -113,9 +113,12 @@ export function copyAndSum(
   return sum(dst, dstAt, len, initial);
 }
 
-/** Partial sum of the IPv4 pseudo header (RFC 9293 §3.1): addresses, protocol, transport length in bytes. */
-export function pseudoHeaderV4(srcU32: number, dstU32: number, protocol: number, len: number): number {
-  return (srcU32 >>> 16) + (srcU32 & 0xffff) + (dstU32 >>> 16) + (dstU32 & 0xffff) + protocol + len;
+/**
+ * Partial sum of the IPv4 pseudo header (RFC 9293 §3.1): addresses (32-bit words, signed or not), protocol, transport
+ * length in bytes.
+ */
+export function pseudoHeaderV4(src: number, dst: number, protocol: number, len: number): number {
+  return (src >>> 16) + (src & 0xffff) + (dst >>> 16) + (dst & 0xffff) + protocol + len;
 }
 
 /** The checksum after one 16-bit word it covers changed from `oldWord` to `newWord` (RFC 1624 equation 3). */

@@ -68,6 +68,7 @@ const TABLE = {
   devReady: reason("DEV_READY", "The device is down."),
   devHdr: reason("DEV_HDR", "Malformed link-layer header."),
   noMem: reason("NOMEM", "Out of packet memory."),
+  gsoSeg: reason("SKB_GSO_SEG", "A super-segment that is no whole TCP segment and so cannot be cut."),
   linkLoss: reason("LINK_LOSS", "Lost by the simulated wire. Only a simulated link has this reason."),
   linkCorrupt: reason("LINK_CORRUPT", "Damaged by the simulated wire and caught by the frame check sequence."),
   arpInvalid: reason("ARP_INVALID", "Malformed or unusable ARP. Linux frees it without a name."),

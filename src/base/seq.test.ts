@@ -29,6 +29,7 @@ it("takes signed and unsigned numbers for the same", () => {
 
 it("wraps", () => {
   expect(seqAdd(0xffffffff, 1)).toBe(0);
-  expect(seqAdd(0, -1)).toBe(0xffffffff);
+  expect(seqAdd(0, -1)).toBe(-1);
+  expect(seqAdd(0x7fffffff, 1)).toBe(-0x80000000);
   expect(seqLt(0xfffffff0, 0x10)).toBe(true);
 });

@@ -15,6 +15,10 @@ const INT_MAX = 0x7fffffff;
 const SOCK_MIN_RCVBUF = 2304;
 const SOCK_MIN_SNDBUF = 4608;
 
+/** What net.ipv4.tcp_congestion_control takes, in the order of net.ipv4.tcp_available_congestion_control. */
+export const CONGESTION_CONTROLS = ["reno", "cubic"] as const;
+export type CongestionControlName = (typeof CONGESTION_CONTROLS)[number];
+
 export class Sysctls {
   // ── sockets and listen(2) ─────────────────────────────────────────────────────────────────────────────────────
   /** Most connections listen(2) may ask to queue. */
@@ -57,8 +61,17 @@ export class Sysctls {
   tcpRtoMinUs = 200000;
   /** Largest RTO, milliseconds (a sysctl since 6.15, before that this constant). */
   tcpRtoMaxMs = 120000;
-  /** Initial reordering degree, segments. */
+  /** Initial and largest reordering degree, segments. */
   tcpReordering = 3;
+  tcpMaxReordering = 300;
+  /** Loss detection: 1 RACK, 2 its reordering window never grows, 4 three duplicates do not close that window. */
+  tcpRecovery = 1;
+  /** 3 and 4: a tail loss probe precedes the timeout; less: none. */
+  tcpEarlyRetrans = 3;
+  /** Not 0: a timeout may turn out spurious by what is acknowledged next (F-RTO). */
+  tcpFrto = 2;
+  /** Congestion control of connections that ask for none: one of `CONGESTION_CONTROLS`. */
+  tcpCongestionControl: CongestionControlName = "cubic";
 
   // ── TCP: close, keep-alive, limits ────────────────────────────────────────────────────────────────────────────
   /** Seconds an orphan stays in FIN_WAIT2. */
@@ -79,6 +92,8 @@ export class Sysctls {
   tcpWindowScaling = 1;
   tcpTimestamps = 1;
   tcpSack = 1;
+  /** 1: tell the peer of data that came twice (RFC 2883). */
+  tcpDsack = 1;
   /** Receive buffer, bytes: least, initial, most that auto-tuning reaches. */
   tcpRmemMin = 4096;
   tcpRmemDefault = 131072;
@@ -146,6 +161,7 @@ export class Sysctls {
 
   /** The value as `sysctl -n` prints it (several numbers are separated by a space); undefined for an unknown name. */
   get(name: string): string | undefined {
+    if (canonical(name) === CONGESTION_CONTROL) return this.tcpCongestionControl;
     const row = ROWS.get(canonical(name));
     return row === undefined ? undefined : this.text(row);
   }
@@ -155,6 +171,7 @@ export class Sysctls {
    * what is wrong, why and what to do next; then nothing has changed.
    */
   set(name: string, value: string): string | null {
+    if (canonical(name) === CONGESTION_CONTROL) return this.setCongestionControl(value.trim());
     const row = ROWS.get(canonical(name));
     if (row === undefined) return unknown(name);
     const words = value.trim().split(/\s+/);
@@ -180,13 +197,28 @@ export class Sysctls {
 
   /** All of them, in the order of the names. */
   list(): { name: string; value: string }[] {
-    return [...ROWS.values()].map((row) => ({ name: row.name, value: this.text(row) }));
+    const rows = [...ROWS.values()].map((row) => ({ name: row.name, value: this.text(row) }));
+    const after = rows.findIndex((row) => row.name > CONGESTION_CONTROL);
+    return rows.toSpliced(after, 0, { name: CONGESTION_CONTROL, value: this.tcpCongestionControl });
+  }
+
+  /** The one that is a word. */
+  private setCongestionControl(word: string): string | null {
+    const known = CONGESTION_CONTROLS.find((each) => each === word);
+    if (known === undefined) {
+      const why = `there is ${CONGESTION_CONTROLS.join(" and ")}`;
+      return `cannot set ${CONGESTION_CONTROL} to "${word}": ${why}; it is still ${this.tcpCongestionControl}`;
+    }
+    this.tcpCongestionControl = known;
+    return null;
   }
 
   private text(row: Row): string {
     return row.fields.map((field) => String(this[field])).join(" ");
   }
 }
+
+const CONGESTION_CONTROL = "net.ipv4.tcp_congestion_control";
 
 type Field = { [K in keyof Sysctls]: Sysctls[K] extends number ? K : never }[keyof Sysctls];
 
@@ -238,17 +270,22 @@ const TABLE: readonly (readonly [string, readonly Field[], readonly [number, num
   ["net.ipv4.tcp_abort_on_overflow", ["tcpAbortOnOverflow"], U8],
   ["net.ipv4.tcp_autocorking", ["tcpAutocorking"], [0, 1]],
   ["net.ipv4.tcp_challenge_ack_limit", ["tcpChallengeAckLimit"], COUNT],
+  ["net.ipv4.tcp_dsack", ["tcpDsack"], U8],
+  ["net.ipv4.tcp_early_retrans", ["tcpEarlyRetrans"], [0, 4]],
   ["net.ipv4.tcp_fin_timeout", ["tcpFinTimeout"], COUNT],
+  ["net.ipv4.tcp_frto", ["tcpFrto"], U8],
   ["net.ipv4.tcp_invalid_ratelimit", ["tcpInvalidRatelimit"], COUNT],
   ["net.ipv4.tcp_keepalive_intvl", ["tcpKeepaliveIntvl"], COUNT],
   ["net.ipv4.tcp_keepalive_probes", ["tcpKeepaliveProbes"], U8],
   ["net.ipv4.tcp_keepalive_time", ["tcpKeepaliveTime"], COUNT],
   ["net.ipv4.tcp_max_orphans", ["tcpMaxOrphans"], COUNT],
+  ["net.ipv4.tcp_max_reordering", ["tcpMaxReordering"], COUNT],
   ["net.ipv4.tcp_max_syn_backlog", ["tcpMaxSynBacklog"], COUNT],
   ["net.ipv4.tcp_max_tw_buckets", ["tcpMaxTwBuckets"], COUNT],
   ["net.ipv4.tcp_min_snd_mss", ["tcpMinSndMss"], [48, 65535]],
   ["net.ipv4.tcp_moderate_rcvbuf", ["tcpModerateRcvbuf"], U8],
   ["net.ipv4.tcp_orphan_retries", ["tcpOrphanRetries"], U8],
+  ["net.ipv4.tcp_recovery", ["tcpRecovery"], U8],
   ["net.ipv4.tcp_reordering", ["tcpReordering"], [1, INT_MAX]],
   ["net.ipv4.tcp_retries1", ["tcpRetries1"], U8],
   ["net.ipv4.tcp_retries2", ["tcpRetries2"], U8],
@@ -302,7 +339,7 @@ function unknown(name: string): string {
 function nearest(name: string): string | undefined {
   let best: string | undefined;
   let bestEdits = Math.max(2, Math.floor(name.length / 5)) + 1;
-  for (const known of ROWS.keys()) {
+  for (const known of [...ROWS.keys(), CONGESTION_CONTROL]) {
     const last = known.slice(known.lastIndexOf(".") + 1);
     const edits = Math.min(editDistance(name, known), editDistance(name, last));
     if (edits < bestEdits) {

@@ -32,6 +32,7 @@ const id = fc.nat(TIMERS - 1);
 const step = fc.oneof(
   { weight: 5, arbitrary: fc.record({ do: fc.constant("arm" as const), id, at: fc.nat(6) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("cancel" as const), id, at: fc.constant(0) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("forget" as const), id, at: fc.constant(0) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("fire" as const), id, at: fc.nat(8) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("look" as const), id, at: fc.constant(0) }) },
 );
@@ -50,6 +51,10 @@ describe("Timers", () => {
             model.arm(s.id, s.at);
           } else if (s.do === "cancel") {
             timers.cancel(all[s.id]);
+            model.cancel(s.id);
+          } else if (s.do === "forget") {
+            timers.forget(all[s.id]);
+            expect(all[s.id].heapIndex).toBe(-1);
             model.cancel(s.id);
           } else if (s.do === "fire") {
             const due = model.first();
@@ -77,6 +82,15 @@ describe("Timers", () => {
       }),
       { numRuns: 500 },
     );
+  });
+
+  it("hands a timer's owner to a function that many share", () => {
+    const timers = new Timers();
+    const fired: unknown[] = [];
+    const fire = (_nowNs: number, owner: unknown) => fired.push(owner);
+    for (const [at, owner] of ["a", "b", "c"].entries()) timers.arm(new Timer(fire, owner), 10 - at);
+    while (timers.fireOne(10));
+    expect(fired).toEqual(["c", "b", "a"]);
   });
 
   it("puts a timer that is armed again for the same time behind the others of that time", () => {

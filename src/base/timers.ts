@@ -1,5 +1,5 @@
 /**
- * One host's timers: a binary heap with lazy deadlines.
+ * One host's timers: a heap with lazy deadlines.
  *
  * Moving a deadline later — what an RTO or a keep-alive does at every ACK — is one store: the heap entry stays where it
  * is and is pushed down when it comes up. Only moving a deadline earlier touches the heap. Ties fire in the order they
@@ -13,18 +13,17 @@ import { NEVER, type Ns } from "./time.ts";
 export class Timer {
   /** When it shall fire; NEVER while idle. Set it through `arm` and `cancel` only. */
   deadlineNs: Ns = NEVER;
-  /** @internal key under which it stands in the heap; may be earlier than `deadlineNs`. */
-  heapNs: Ns = NEVER;
-  /** @internal */
+  /** @internal where it stands in the heap; −1: nowhere. */
   heapIndex = -1;
   /** @internal order of the last arming, breaks ties. */
   order = 0;
-  /** @internal the order under which it stands in the heap; differs from `order` after a lazy move. */
-  heapOrder = 0;
-  readonly fire: (nowNs: Ns) => void;
+  readonly fire: (nowNs: Ns, owner: unknown) => void;
+  /** Whose timer it is: so that many can share one `fire`. */
+  readonly owner: unknown;
 
-  constructor(fire: (nowNs: Ns) => void) {
+  constructor(fire: (nowNs: Ns, owner: unknown) => void, owner?: unknown) {
     this.fire = fire;
+    this.owner = owner;
   }
 
   get armed(): boolean {
@@ -32,8 +31,17 @@ export class Timer {
   }
 }
 
+const INITIAL_ENTRIES = 64;
+
+/**
+ * Each entry has four children: half as many levels as with two, and the keys of four stand in one cache line. Keys are
+ * in arrays beside the heap: sifting compares neighbours in memory and touches a timer only to tell it its new place.
+ * A key may be earlier than its timer's deadline, never later.
+ */
 export class Timers {
   private readonly heap: Timer[] = [];
+  private keysNs = new Float64Array(INITIAL_ENTRIES);
+  private keyOrders = new Float64Array(INITIAL_ENTRIES);
   private orders = 0;
 
   /** Arms (or moves) `timer` to fire at `deadlineNs`, rounded up: time is whole nanoseconds whatever was divided. */
@@ -41,17 +49,9 @@ export class Timers {
     const atNs = Math.ceil(deadlineNs);
     timer.deadlineNs = atNs;
     timer.order = ++this.orders;
-    if (timer.heapIndex < 0) {
-      timer.heapNs = atNs;
-      timer.heapOrder = timer.order;
-      timer.heapIndex = this.heap.length;
-      this.heap.push(timer);
-      this.up(timer.heapIndex);
-    } else if (atNs < timer.heapNs) {
-      timer.heapNs = atNs;
-      timer.heapOrder = timer.order;
-      this.up(timer.heapIndex);
-    }
+    const at = timer.heapIndex;
+    if (at < 0) this.insert(timer, atNs);
+    else if (atNs < this.keysNs[at]) this.up(at, timer, atNs, timer.order);
   }
 
   /** Disarms `timer`; its heap entry is dropped when it comes up. */
@@ -59,20 +59,25 @@ export class Timers {
     timer.deadlineNs = NEVER;
   }
 
+  /** Disarms `timer` for good and drops its heap entry at once: its owner is gone and shall be free. */
+  forget(timer: Timer): void {
+    timer.deadlineNs = NEVER;
+    if (timer.heapIndex >= 0) this.remove(timer.heapIndex);
+  }
+
   /** The earliest deadline, or NEVER. */
   deadline(): Ns {
-    this.settle();
-    return this.heap.length === 0 ? NEVER : (this.heap[0] as Timer).deadlineNs;
+    const top = this.settled();
+    return top === undefined ? NEVER : top.deadlineNs;
   }
 
   /** Fires, in order, at most one timer due at `nowNs`; false if none is due. */
   fireOne(nowNs: Ns): boolean {
-    this.settle();
-    const timer = this.heap[0];
+    const timer = this.settled();
     if (timer === undefined || timer.deadlineNs > nowNs) return false;
-    this.remove(timer);
+    this.remove(0);
     timer.deadlineNs = NEVER;
-    timer.fire(nowNs);
+    timer.fire(nowNs, timer.owner);
     return true;
   }
 
@@ -81,67 +86,92 @@ export class Timers {
     return this.heap.filter((t) => t.armed).length;
   }
 
-  /** Brings the heap's top to its true deadline and order. */
-  private settle(): void {
+  /** The heap's top, brought to its true deadline and order. */
+  private settled(): Timer | undefined {
     for (;;) {
       const top = this.heap[0];
-      if (top === undefined || (top.deadlineNs === top.heapNs && top.order === top.heapOrder)) return;
-      if (top.deadlineNs === NEVER) {
-        this.remove(top);
-      } else {
-        top.heapNs = top.deadlineNs;
-        top.heapOrder = top.order;
-        this.down(0);
-      }
+      if (top === undefined || (top.deadlineNs === this.keysNs[0] && top.order === this.keyOrders[0])) return top;
+      if (top.deadlineNs === NEVER) this.remove(0);
+      else this.down(0, top, top.deadlineNs, top.order);
     }
   }
 
-  private remove(timer: Timer): void {
-    const at = timer.heapIndex;
-    const last = this.heap.pop() as Timer;
-    timer.heapIndex = -1;
-    if (last === timer) return;
-    this.heap[at] = last;
-    last.heapIndex = at;
-    this.up(at);
-    this.down(last.heapIndex);
+  private insert(timer: Timer, keyNs: Ns): void {
+    const at = this.heap.length;
+    if (at === this.keysNs.length) this.grow();
+    this.heap.push(timer);
+    this.up(at, timer, keyNs, timer.order);
   }
 
-  private before(a: Timer, b: Timer): boolean {
-    return a.heapNs < b.heapNs || (a.heapNs === b.heapNs && a.heapOrder < b.heapOrder);
+  private grow(): void {
+    const { keysNs, keyOrders } = this;
+    this.keysNs = new Float64Array(2 * keysNs.length);
+    this.keyOrders = new Float64Array(2 * keysNs.length);
+    this.keysNs.set(keysNs);
+    this.keyOrders.set(keyOrders);
   }
 
-  private up(from: number): void {
-    const heap = this.heap;
-    const timer = heap[from] as Timer;
+  private remove(at: number): void {
+    const { heap, keysNs, keyOrders } = this;
+    (heap[at] as Timer).heapIndex = -1;
+    const last = heap.pop() as Timer;
+    const from = heap.length;
+    if (from === at) return;
+    // The last entry fills the gap, and goes up or down from there.
+    const keyNs = keysNs[from];
+    const order = keyOrders[from];
+    if (at > 0 && this.isBefore(keyNs, order, (at - 1) >> 2)) this.up(at, last, keyNs, order);
+    else this.down(at, last, keyNs, order);
+  }
+
+  private isBefore(keyNs: Ns, order: number, than: number): boolean {
+    const otherNs = this.keysNs[than];
+    return keyNs < otherNs || (keyNs === otherNs && order < this.keyOrders[than]);
+  }
+
+  /** Puts `timer` under a key at `from` or above it. */
+  private up(from: number, timer: Timer, keyNs: Ns, order: number): void {
     let at = from;
     while (at > 0) {
-      const parentAt = (at - 1) >> 1;
-      const parent = heap[parentAt] as Timer;
-      if (!this.before(timer, parent)) break;
-      heap[at] = parent;
-      parent.heapIndex = at;
-      at = parentAt;
+      const parent = (at - 1) >> 2;
+      if (!this.isBefore(keyNs, order, parent)) break;
+      this.move(parent, at);
+      at = parent;
     }
-    heap[at] = timer;
-    timer.heapIndex = at;
+    this.place(at, timer, keyNs, order);
   }
 
-  private down(from: number): void {
-    const heap = this.heap;
-    const timer = heap[from] as Timer;
+  /** Puts `timer` under a key at `from` or below it. */
+  private down(from: number, timer: Timer, keyNs: Ns, order: number): void {
     let at = from;
-    for (;;) {
-      let childAt = 2 * at + 1;
-      if (childAt >= heap.length) break;
-      if (childAt + 1 < heap.length && this.before(heap[childAt + 1] as Timer, heap[childAt] as Timer)) childAt++;
-      const child = heap[childAt] as Timer;
-      if (!this.before(child, timer)) break;
-      heap[at] = child;
-      child.heapIndex = at;
-      at = childAt;
+    for (let child = this.firstChild(at); child > 0; child = this.firstChild(at)) {
+      if (this.isBefore(keyNs, order, child)) break;
+      this.move(child, at);
+      at = child;
     }
-    heap[at] = timer;
+    this.place(at, timer, keyNs, order);
+  }
+
+  /** Which of the children of `at` comes first; 0: it has none. */
+  private firstChild(at: number): number {
+    const from = 4 * at + 1;
+    const end = Math.min(from + 4, this.heap.length);
+    if (from >= end) return 0;
+    let first = from;
+    for (let child = from + 1; child < end; child++) {
+      if (this.isBefore(this.keysNs[child], this.keyOrders[child], first)) first = child;
+    }
+    return first;
+  }
+
+  private move(from: number, to: number): void {
+    this.place(to, this.heap[from] as Timer, this.keysNs[from], this.keyOrders[from]);
+  }
+
+  private place(at: number, timer: Timer, keyNs: Ns, order: number): void {
+    this.heap[at] = timer;
+    this.keysNs[at] = keyNs;
+    this.keyOrders[at] = order;
     timer.heapIndex = at;
   }
 }

@@ -151,7 +151,10 @@ export type Parked = (typeof Parked)[keyof typeof Parked];
 
 /** What the borrowed bytes of a label are. */
 export const Label = {
-  /** id = connId. 36 bytes: local address (16), remote address (16), local port, remote port (network order). */
+  /**
+   * id = connId. 44 bytes in network order: local address (16), remote address (16), local port, remote port, initial
+   * sequence number received, and sent: so that a frame seen outside is known by its bytes.
+   */
   tuple: 1,
   /** id = reqId. Request method. */
   method: 2,

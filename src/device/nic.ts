@@ -153,6 +153,8 @@ export class Nic implements Device {
   arrive(slot: number, offset: number, len: number, summed: Summed, atNs: Ns): boolean {
     const ring = this.rxRing;
     const { arena } = this.env.pool;
+    // Memory was out when the last descriptor was used up: nobody will poll before a frame has come.
+    if (ring.used + this.unposted === ring.size) this.post();
     const at = ring.tail;
     if (this.closed || ring.used + this.unposted === ring.size) {
       this.miss(slot + offset, len);

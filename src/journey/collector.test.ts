@@ -101,6 +101,90 @@ describe("the collector", () => {
     expect(script.collector.counters().sampling).toBe(1);
   });
 
+  it("knows what it costs: samples fewer connections above its share of the time, however few records those are", () => {
+    // Each look at the clock is 5 ms after the one before: so long does a drain take.
+    let spentNs = 0;
+    const script = new RecordScript({
+      budgetPerSecond: 1,
+      budgetShare: 0.02,
+      readNs: () => {
+        spentNs += 5e6;
+        return spentNs;
+      },
+    });
+    const second = (n: number): void => {
+      const { collector } = script;
+      for (let tenth = 1; tenth <= 10; tenth++) {
+        for (let i = 0; i < 1000; i++) script.at((n + (tenth - 1) / 10) * SECOND + i * 1000).enter();
+        collector.drain((n + tenth / 10) * SECOND);
+      }
+    };
+    // 10 drains of 5 ms are 2.5 budgets of 20 ms: one second of it is a burst; a second one quarters.
+    second(0);
+    expect(script.collector.counters()).toMatchObject({ sampling: 1, pauses: 0 });
+    expect(script.collector.counters().share).toBeCloseTo(0.05, 6);
+    second(1);
+    // 10,000 records are twice what a human makes, less than 2.5: half as many connections do. And it stopped when the
+    // budget was spent, after 5,000 of them.
+    expect(script.collector.counters()).toMatchObject({ sampling: 2, pauses: 1 });
+  });
+
+  it("at human rates records every connection, whatever it costs", () => {
+    let spentNs = 0;
+    const readNs = () => {
+      spentNs += 50e6;
+      return spentNs;
+    };
+    const script = new RecordScript({ budgetPerSecond: 1, readNs });
+    for (let tenth = 1; tenth <= 50; tenth++) {
+      for (let i = 0; i < 499; i++) script.at(((tenth - 1) / 10) * SECOND + i * 1000).enter();
+      script.collector.drain((tenth / 10) * SECOND);
+    }
+    expect(script.collector.counters()).toMatchObject({ sampling: 1, pauses: 0 });
+  });
+
+  it("stops for the rest of a second that has cost a whole burst, and forgets what was open meanwhile", () => {
+    const script = new RecordScript({ budgetPerSecond: 1000 });
+    const { collector, kernel } = script;
+    exchange(script, 4, 1000);
+    script.at(2000).syn(8, 2000, 2000);
+    for (let i = 0; i < 4000; i++) script.at(10_000 + i * 1000).enter();
+    collector.drain(SECOND / 2);
+    kernel.sync();
+    expect([kernel.mask, collector.counters().pauses, collector.inFlight().length]).toEqual([-1, 1, 0]);
+    collector.drain(SECOND);
+    kernel.sync();
+    // More than four budgets in that second: one connection in eight from now on.
+    expect([kernel.mask, collector.counters().sampling]).toEqual([7, 8]);
+    expect(collector.list().map((j) => j.id)).toEqual([4]);
+  });
+
+  it("what was open while recording was off is not told", () => {
+    const script = new RecordScript();
+    script.at(10).syn(1, 10, 10);
+    script.collector.drain(20);
+    script.collector.setRecording(false);
+    script.collector.drain(30);
+    expect(script.collector.inFlight()).toHaveLength(1);
+    script.collector.setRecording(true);
+    expect(script.collector.inFlight()).toHaveLength(0);
+  });
+
+  it("finds journeys by connection, finished and not, with the place of their bytes", () => {
+    const script = new RecordScript();
+    exchange(script, 4, 1000);
+    script.at(3000).syn(5, 3000, 3000);
+    script.collector.drain(4000);
+    const found = script.collector.byConnection();
+    const ids = [...found].map(([key, placed]) => [key, placed.map(({ journey }) => journey.id)]);
+    expect(ids).toEqual([
+      ["10.0.0.2:40004 10.0.0.1:3000", [4]],
+      ["10.0.0.2:40005 10.0.0.1:3000", [-5]],
+    ]);
+    const place = found.get("10.0.0.2:40004 10.0.0.1:3000")?.[0]?.place;
+    expect(place).toMatchObject({ receiveIsn: 1000, sendIsn: 0xffff_fff0, headLo: 0, responseLo: 0 });
+  });
+
   it("a request half seen is counted, not guessed", () => {
     const script = new RecordScript();
     script.at(10).segment(1, 50, 80, 10, 10).request(1, 1, 0, 60, 60).begin(1).end(1).responseBegin(1, 0);

@@ -9,9 +9,10 @@
 import { MILLISECOND, type Ns, SECOND } from "../base/time.ts";
 import { Join, type JoinCounters, type JoinOptions } from "./join/join.ts";
 import { type Journey, redact } from "./journey.ts";
-import { type JourneyQuery, JourneyStore, matches } from "./journey-store.ts";
+import { addPlaced, type JourneyQuery, JourneyStore, matches } from "./journey-store.ts";
 import { KIND_FACTOR, Kind, OP_GAP, RingReader } from "./record-ring.ts";
 import { Statistics, type Summary } from "./statistics.ts";
+import type { PlacedJourney } from "./stream-place.ts";
 
 export interface CollectorOptions extends JoinOptions {
   /** Journeys kept; default 1,000, at most 10,000 is sensible. */
@@ -22,10 +23,17 @@ export interface CollectorOptions extends JoinOptions {
    */
   graceNs?: Ns;
   /**
-   * Records per second above which fewer connections are recorded; default 15,000 (joining takes 2.5 to 3.5 µs per
-   * record, measured by `npm run bench -- recording`: some 5 % of a core). Infinity: never.
+   * Records per second above which fewer connections are recorded; default 15,000. Infinity: never. The measure only
+   * where no `readNs` is given: what a record costs differs by machine and load.
    */
   budgetPerSecond?: number;
+  /** Reads a steady clock (ns), so that the collector knows what it costs its thread. */
+  readNs?: () => Ns;
+  /**
+   * With it: the share of its thread's time above which fewer connections are recorded; the default, 2 %, leaves
+   * more than half of law 6's 5 % to the stamps and to the garbage the journeys become. Infinity: never.
+   */
+  budgetShare?: number;
   /** Records taken by one `drain` at most; default 100,000. */
   drainRecords?: number;
 }
@@ -35,13 +43,25 @@ export interface CollectorCounters extends JoinCounters {
   records: number;
   /** 1 = every connection, N = one in N. */
   sampling: number;
+  /** Share of the thread's time spent here in the last whole second; 0 without `readNs`. */
+  share: number;
+  /** Time spent here so far, ns; 0 without `readNs`. */
+  spentNs: Ns;
+  /** How often recording stopped for the rest of a second that had cost too much. */
+  pauses: number;
   /** Records taken after a later one had been (stamped further back than `graceNs`). */
   late: number;
   rings: { name: string; lost: number; waiting: number }[];
 }
 
+/** Default of `budgetShare`. */
+export const DEFAULT_BUDGET_SHARE = 0.02;
+
 /** One second may cost so many budgets before fewer connections are recorded: a person with a script is no load. */
 const BURST = 4;
+
+/** Some 200 requests a second: at human rates every connection is recorded, however slow or cold the machine is. */
+const HUMAN_RECORDS_PER_SECOND = 5000;
 
 /** Sampling goes no further down than one connection in 2^MASK_BITS_MAX. */
 const MASK_BITS_MAX = 16;
@@ -53,26 +73,36 @@ export class Collector {
   private readonly rings: RingReader[] = [];
   private readonly graceNs: Ns;
   private readonly budgetPerSecond: number;
+  private readonly budgetShare: number;
+  private readonly readNs: (() => Ns) | null;
   private readonly drainRecords: number;
   private records = 0;
   private late = 0;
   private lastNs: Ns = 0;
   private maskBits = 0;
   private isRecording = true;
+  /** Not recording for the rest of this second: it has cost too much. */
+  private isPaused = false;
+  private pauses = 0;
+  private spentNs: Ns = 0;
+  private share = 0;
   /** The second before was above the budget, too. */
   private wasOver = false;
   private windowNs: Ns = 0;
   private windowRecords = 0;
+  private windowSpentNs: Ns = 0;
   private nowNs: Ns = 0;
 
   constructor(options: CollectorOptions = {}) {
     this.graceNs = options.graceNs ?? 10 * MILLISECOND;
     this.budgetPerSecond = options.budgetPerSecond ?? 15_000;
+    this.budgetShare = options.budgetShare ?? DEFAULT_BUDGET_SHARE;
+    this.readNs = options.readNs ?? null;
     this.drainRecords = options.drainRecords ?? 100_000;
     this.store = new JourneyStore(options.journeys ?? 1000);
-    this.join = new Join((journey) => {
+    this.join = new Join((journey, place) => {
       this.statistics.add(journey);
-      this.store.add(journey);
+      this.store.add(journey, place);
     }, options);
   }
 
@@ -95,13 +125,18 @@ export class Collector {
    * more.
    */
   drain(nowNs: Ns): number {
+    const fromNs = this.readNs?.() ?? 0;
     this.nowNs = Math.max(this.nowNs, nowNs);
     for (const ring of this.rings) ring.refresh();
     const watermarkNs = nowNs - this.graceNs;
     const taken = this.merge(watermarkNs);
     for (const ring of this.rings) ring.release();
     this.join.settle(taken < this.drainRecords ? watermarkNs : Math.min(this.lastNs, watermarkNs));
-    this.adapt(nowNs, taken);
+    const spentNs = (this.readNs?.() ?? 0) - fromNs;
+    this.spentNs += spentNs;
+    this.windowSpentNs += spentNs;
+    this.windowRecords += taken;
+    this.govern(nowNs);
     return taken;
   }
 
@@ -124,15 +159,23 @@ export class Collector {
   byId(id: number, unredacted = false): Journey | undefined {
     const done = this.store.byId(id, unredacted);
     if (done !== undefined) return done;
-    const journey = this.join.inFlight(this.watermarkNs).find((j) => j.id === id);
+    const journey = this.join.inFlight(this.watermarkNs).find((placed) => placed.journey.id === id)?.journey;
     return journey === undefined || unredacted ? journey : redact(journey);
   }
 
   /** Journeys without an end, as they stand at the watermark. */
   inFlight(query: JourneyQuery = {}): Journey[] {
-    const journeys = this.join.inFlight(this.watermarkNs).filter((j) => matches(j, { ...query, outcome: "in-flight" }));
-    const limited = journeys.slice(0, query.limit ?? 100);
+    const journeys = this.join.inFlight(this.watermarkNs).map((placed) => placed.journey);
+    const matching = journeys.filter((j) => matches(j, { ...query, outcome: "in-flight" }));
+    const limited = matching.slice(0, query.limit ?? 100);
     return query.unredacted ? limited : limited.map(redact);
+  }
+
+  /** All journeys there are, finished or not, by connection (`tupleKey`) and in order: what captures ask. */
+  byConnection(): Map<string, PlacedJourney[]> {
+    const found = this.store.byConnection();
+    for (const placed of this.join.inFlight(this.watermarkNs)) addPlaced(found, placed);
+    return found;
   }
 
   subscribe(listener: (journey: Journey) => void): () => void {
@@ -148,6 +191,9 @@ export class Collector {
       ...this.join.counters,
       records: this.records,
       sampling: 2 ** this.maskBits,
+      share: this.share,
+      spentNs: this.spentNs,
+      pauses: this.pauses,
       late: this.late,
       rings: this.rings.map((ring) => ({ name: ring.name, lost: ring.lost, waiting: ring.refresh() })),
     };
@@ -161,14 +207,26 @@ export class Collector {
     this.join.setSampling(2 ** bits - 1);
   }
 
-  /** Stops recording altogether, or starts it again at the present sampling. What was recorded so far stays. */
+  /**
+   * Stops recording altogether, or starts it again at the present sampling. Journeys told so far stay; what was open
+   * meanwhile was not seen to its end, and is never told.
+   */
   setRecording(on: boolean): void {
+    if (on && !this.isRecording) this.join.interrupt(this.lastNs);
     this.isRecording = on;
     for (const ring of this.rings) ring.setMask(this.mask);
   }
 
   private get mask(): number {
-    return this.isRecording ? 2 ** this.maskBits - 1 : -1;
+    return this.isRecording && !this.isPaused ? 2 ** this.maskBits - 1 : -1;
+  }
+
+  private setPaused(paused: boolean): void {
+    if (paused === this.isPaused) return;
+    this.isPaused = paused;
+    if (paused) this.pauses++;
+    this.join.interrupt(this.lastNs);
+    for (const ring of this.rings) ring.setMask(this.mask);
   }
 
   private get watermarkNs(): Ns {
@@ -215,25 +273,44 @@ export class Collector {
   }
 
   /**
-   * Once a second: fewer connections above the budget, unless it is one second's burst; more again well below it, all
-   * at once when it is quiet.
+   * The governor. Once a second: fewer connections above the budget, unless it is one second's burst; more again well
+   * below it, all at once when it is quiet. Within a second: nothing more once it has cost a burst, or, after a second
+   * that was above the budget, the budget: one busy connection may be too much, and is recorded for part of the time.
    */
-  private adapt(nowNs: Ns, taken: number): void {
-    this.windowRecords += taken;
+  private govern(nowNs: Ns): void {
+    if (Math.max(this.budgetPerSecond, this.budgetShare) === Number.POSITIVE_INFINITY) return;
     const elapsedNs = nowNs - this.windowNs;
-    if (elapsedNs < SECOND || this.budgetPerSecond === Number.POSITIVE_INFINITY) return;
-    const perSecond = (this.windowRecords / elapsedNs) * SECOND;
+    if (elapsedNs < SECOND) {
+      if (this.budgetsSpent(SECOND) >= (this.wasOver ? 1 : BURST)) this.setPaused(true);
+      return;
+    }
+    const budgets = this.budgetsSpent(elapsedNs);
+    this.share = this.windowSpentNs / elapsedNs;
     this.windowNs = nowNs;
     this.windowRecords = 0;
-    const isOver = perSecond > this.budgetPerSecond;
-    const isBurst = isOver && !this.wasOver && perSecond < BURST * this.budgetPerSecond;
+    this.windowSpentNs = 0;
+    this.adapt(budgets);
+    this.setPaused(false);
+  }
+
+  /** What the present window has cost, as a multiple of what `elapsedNs` may cost. */
+  private budgetsSpent(elapsedNs: Ns): number {
+    const perSecond = (this.windowRecords / elapsedNs) * SECOND;
+    if (this.readNs === null) return perSecond / this.budgetPerSecond;
+    const share = this.windowSpentNs / elapsedNs;
+    return Math.min(share / this.budgetShare, perSecond / HUMAN_RECORDS_PER_SECOND);
+  }
+
+  private adapt(budgets: number): void {
+    const isOver = budgets > 1 || this.isPaused;
+    const isBurst = isOver && !this.wasOver && budgets < BURST;
     this.wasOver = isOver;
     if (isBurst) return;
     if (isOver) {
-      const halvings = Math.ceil(Math.log2(perSecond / this.budgetPerSecond));
+      const halvings = Math.max(1, Math.ceil(Math.log2(budgets)));
       this.setSampling(Math.min(MASK_BITS_MAX, this.maskBits + halvings));
-    } else if (perSecond < this.budgetPerSecond / 4 && this.maskBits > 0) {
-      const doublings = Math.floor(Math.log2(this.budgetPerSecond / 2 / Math.max(perSecond, 1)));
+    } else if (budgets < 1 / 4 && this.maskBits > 0) {
+      const doublings = Math.floor(-Math.log2(Math.max(2 * budgets, 2 ** -MASK_BITS_MAX)));
       this.setSampling(Math.max(0, this.maskBits - doublings));
     }
   }

@@ -2,7 +2,9 @@
 
 import type { StageName } from "../base/stages.ts";
 import { type Ns, SECOND } from "../base/time.ts";
+import { tupleKey } from "./join/packet-label.ts";
 import { type Journey, type Outcome, redact } from "./journey.ts";
+import type { PlacedJourney, StreamPlace } from "./stream-place.ts";
 
 /** Limit of one answer (contract §2). */
 export const LIST_MAX = 1000;
@@ -27,6 +29,8 @@ export interface JourneyQuery {
 
 export class JourneyStore {
   private readonly journeys: (Journey | undefined)[];
+  /** Of the journey at the same index. */
+  private readonly places: (StreamPlace | null)[];
   private readonly byIds = new Map<number, Journey>();
   private written = 0;
   private readonly listeners = new Set<(journey: Journey) => void>();
@@ -35,6 +39,7 @@ export class JourneyStore {
   /** Keeps the last `capacity` journeys. */
   constructor(capacity = 1000) {
     this.journeys = new Array<Journey | undefined>(capacity);
+    this.places = new Array<StreamPlace | null>(capacity).fill(null);
   }
 
   get size(): number {
@@ -42,12 +47,13 @@ export class JourneyStore {
   }
 
   /** Takes a finished journey; many alike without a request become one. False if it was counted into an earlier one. */
-  add(journey: Journey): boolean {
+  add(journey: Journey, place: StreamPlace | null = null): boolean {
     if (journey.request === null && this.merge(journey)) return false;
     const at = this.written++ % this.journeys.length;
     const old = this.journeys[at];
     if (old !== undefined) this.byIds.delete(old.id);
     this.journeys[at] = journey;
+    this.places[at] = place;
     this.byIds.set(journey.id, journey);
     for (const listener of this.listeners) listener(redact(journey));
     return true;
@@ -66,6 +72,20 @@ export class JourneyStore {
     for (let i = this.written - 1; i >= oldest && found.length < limit; i--) {
       const journey = this.journeys[i % this.journeys.length];
       if (journey !== undefined && matches(journey, query)) found.push(query.unredacted ? journey : redact(journey));
+    }
+    return found;
+  }
+
+  /**
+   * The journeys kept, oldest first, by connection (`tupleKey`): all those that have a place in its streams. Made when
+   * it is asked for, so that recording pays nothing for it; as bounded as the store.
+   */
+  byConnection(): Map<string, PlacedJourney[]> {
+    const found = new Map<string, PlacedJourney[]>();
+    for (let i = Math.max(0, this.written - this.journeys.length); i < this.written; i++) {
+      const journey = this.journeys[i % this.journeys.length];
+      const place = this.places[i % this.journeys.length] ?? null;
+      if (journey !== undefined && place !== null) addPlaced(found, { journey, place });
     }
     return found;
   }
@@ -96,6 +116,14 @@ export class JourneyStore {
     group.last.count = (group.last.count ?? 1) + 1;
     return true;
   }
+}
+
+/** Adds a journey to those of its connection. */
+export function addPlaced(map: Map<string, PlacedJourney[]>, placed: PlacedJourney): void {
+  const key = tupleKey(placed.journey.connection);
+  const known = map.get(key);
+  if (known === undefined) map.set(key, [placed]);
+  else known.push(placed);
 }
 
 /** Does a journey answer the query? Also used for journeys in flight. */

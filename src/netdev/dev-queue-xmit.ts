@@ -6,13 +6,15 @@ import { Errno } from "../base/errno.ts";
 import { Cost } from "../base/time.ts";
 import { Point } from "../base/tracepoints.ts";
 import type { SkBuff } from "../skb/skb.ts";
+import { cutSuperSegment, mustCut } from "./gso.ts";
 import type { NetDevice } from "./net-device.ts";
 
 /** Frames one run of a qdisc moves before others get a turn (Linux dev_tx_weight). */
 const TRANSMIT_QUOTA = 64;
 
 /**
- * Sends a complete frame. *Takes* the skb. 0, or -ENOBUFS (queue full, reason `qdiscDrop`), -ENETDOWN (`devReady`).
+ * Sends a complete frame, in pieces if it is a super-segment the device does not take. *Takes* the skb. 0, or -ENOBUFS
+ * (queue full, reason `qdiscDrop`), -ENETDOWN (`devReady`), or what `cutSuperSegment` says.
  */
 export function devQueueXmit(dev: NetDevice, skb: SkBuff): number {
   const { env, qdisc } = dev;
@@ -21,6 +23,14 @@ export function devQueueXmit(dev: NetDevice, skb: SkBuff): number {
     env.drops.drop(skb, DropReason.devReady);
     return -Errno.ENETDOWN;
   }
+  const result = mustCut(dev, skb) ? cutSuperSegment(dev, skb, enqueue) : enqueue(dev, skb);
+  if (result === 0 && !qdisc.isDirect) runQdisc(dev);
+  return result;
+}
+
+/** Puts a frame in the qdisc, or where there is none in the ring. *Takes* the skb. 0 or -ENOBUFS. */
+function enqueue(dev: NetDevice, skb: SkBuff): number {
+  const { env, qdisc } = dev;
   env.clock.charge(Cost.txFrame, 1);
   skb.enqueuedNs = env.clock.nowNs;
   if (qdisc.isDirect) return transmitDirectly(dev, skb);
@@ -29,7 +39,6 @@ export function devQueueXmit(dev: NetDevice, skb: SkBuff): number {
     env.drops.drop(skb, DropReason.qdiscDrop);
     return -Errno.ENOBUFS;
   }
-  runQdisc(dev);
   return 0;
 }
 
@@ -37,6 +46,7 @@ function transmitDirectly(dev: NetDevice, skb: SkBuff): number {
   const { env, device, qdisc } = dev;
   const len = skb.len;
   dev.show(true, skb);
+  if (skb.id !== 0) dev.hasTracedFrame = true;
   if (!device.transmit(skb)) {
     dev.txDropped++;
     qdisc.stats.dropped++;
@@ -67,7 +77,10 @@ export function runQdisc(dev: NetDevice): void {
       break;
     }
     const skb = qdisc.dequeue() as SkBuff;
-    if (skb.id !== 0) env.trace.stamp(Point.qdiscLeft, skb.id, qdisc.length, skb.enqueuedNs);
+    if (skb.id !== 0) {
+      env.trace.stamp(Point.qdiscLeft, skb.id, qdisc.length, skb.enqueuedNs);
+      dev.hasTracedFrame = true;
+    }
     dev.show(true, skb);
     if (!device.transmit(skb)) {
       qdisc.requeue(skb);

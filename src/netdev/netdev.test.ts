@@ -113,6 +113,29 @@ describe("transmit path", () => {
     expect(stamps).toEqual([[Point.qdiscLeft, 77, 0, 1234]]);
   });
 
+  it("reads the clock at a doorbell only for a frame that is traced, even while others are recorded", () => {
+    let ticks = 0;
+    class CountingClock extends ManualClock {
+      override tick(): void {
+        ticks++;
+      }
+    }
+    const a = new Lan().host("a", new CountingClock(), { ...NO_TRACE, mask: 0 });
+    a.addNic(1, "10.0.0.1/24");
+    a.net.ip.addNeighbour(2, addressOf("10.0.0.2"), macOf(2));
+    const route = a.net.ip.route(addressOf("10.0.0.2"), null, 0);
+    if (typeof route === "number") throw new Error("no route");
+    const ticksOf = (id: number): number => {
+      const skb = a.env.pool.alloc(20) as SkBuff;
+      skb.put(20);
+      skb.id = id;
+      ticks = 0;
+      a.net.ip.output(skb, route, 253, { dontFragment: true, ttl: 64, tos: 0 });
+      return ticks;
+    };
+    expect([ticksOf(0), ticksOf(77), ticksOf(0)]).toEqual([0, 1, 0]);
+  });
+
   it("a device that is down drops with DEV_READY and -ENETDOWN", () => {
     const { a } = warm();
     const route = a.net.ip.route(addressOf("10.0.0.2"), null, 0);

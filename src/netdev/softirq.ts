@@ -112,7 +112,6 @@ export class Softirq {
     const untilNs = clock.nowNs + sysctl.netdevBudgetUsecs * 1e3;
     let budget = sysctl.netdevBudget;
     for (let napi = this.pollList.shift(); napi !== undefined; napi = this.pollList.shift()) {
-      clock.tick();
       const { weight } = napi;
       const work = napi.poll(weight);
       this.stat.processed += work;
@@ -120,6 +119,8 @@ export class Softirq {
       this.flush();
       if (work >= weight) this.pollList.push(napi);
       else napi.complete();
+      // For the next device; the first has the reading of the softirq's start.
+      if (this.pollList.length > 0) clock.tick();
       if (this.pollList.length > 0 && (budget <= 0 || clock.nowNs >= untilNs)) {
         this.stat.timeSqueeze++;
         return;

@@ -46,7 +46,8 @@ export class Arp implements PacketHandler, NeighbourProtocol {
       env.drops.drop(skb, DropReason.arpInvalid);
       return;
     }
-    if (isRequest && (addresses.isLocal(target) || this.isProxyFor(sender, target, dev))) this.answer(skb, dev, sender, target);
+    if (isRequest && (addresses.isLocal(target) || this.isProxyFor(sender, target, dev)))
+      this.answer(skb, dev, sender, target);
     else this.learn(skb, dev, sender, target, isRequest);
     env.drops.consume(skb);
   }
@@ -74,7 +75,7 @@ export class Arp implements PacketHandler, NeighbourProtocol {
     return out !== null && out !== dev;
   }
 
-  /** Somebody asks for us, or for a host behind us: answer, and remember who asked. A sender of 0 probes for duplicates (RFC 5227). */
+  /** Somebody asks for us, or for a host behind us: answer, and remember who asked (0 only probes, RFC 5227). */
   private answer(skb: SkBuff, dev: NetDevice, sender: number, target: number): void {
     const macAt = skb.net + arp.SENDER_MAC;
     if (sender !== 0) {

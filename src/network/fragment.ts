@@ -63,8 +63,12 @@ function blankOptions(bytes: Uint8Array, from: number, end: number): void {
   for (let at = from; at < end; ) {
     const kind = bytes[at];
     if (kind === OPTION_END) return;
-    const len = kind === OPTION_NOP ? 1 : at + 1 < end ? bytes[at + 1] : 0;
-    if (len === 0 || at + len > end) return;
+    if (kind === OPTION_NOP) {
+      at++;
+      continue;
+    }
+    const len = at + 1 < end ? bytes[at + 1] : 0;
+    if (len < 2 || at + len > end) return;
     if ((kind & OPTION_COPIED) === 0) bytes.fill(OPTION_NOP, at, at + len);
     at += len;
   }

@@ -10,6 +10,7 @@ import { finish, sum } from "../base/checksum.ts";
 import { DropReason } from "../base/drop-reasons.ts";
 import { Errno } from "../base/errno.ts";
 import { MibId } from "../base/mib.ts";
+import { cutSuperSegment, wirePacketBytes } from "../netdev/gso.ts";
 import type { NetDevice } from "../netdev/net-device.ts";
 import type { PacketHandler } from "../netdev/receive.ts";
 import type { HostEnv } from "../skb/host-env.ts";
@@ -69,11 +70,14 @@ export class Ipv4 implements PacketHandler, IcmpOutput {
   private readonly ids = new Uint16Array(ID_COUNTERS);
   private readonly idKey: number;
   private readonly multicastMac = new Uint8Array([0x01, 0x00, 0x5e, 0, 0, 0]);
-  /** Where the pieces of the packet being cut go: set for the length of one `fragmentPacket`. */
+  /** Where the pieces of the packet being cut go: set before each cut. */
   private pieceDev: NetDevice | null = null;
   private pieceHop = 0;
+  private pieceMtu = 0;
   private readonly sendPiece = (piece: SkBuff): number =>
     this.toLink(piece, this.pieceDev as NetDevice, this.pieceHop, null);
+  private readonly sendSegment = (dev: NetDevice, segment: SkBuff): number =>
+    this.finish(segment, dev, this.pieceHop, null, this.pieceMtu);
 
   constructor(parts: Ipv4Parts) {
     this.env = parts.env;
@@ -113,9 +117,10 @@ export class Ipv4 implements PacketHandler, IcmpOutput {
     // Ethernet pads short frames; the packet says how long it is.
     skb.trim(ipv4.totalLen(view, net));
     skb.transport = net + ipv4.ihl(view, net);
-    const dst = ipv4.dst(view, net);
+    // Signed words: small integers, where unsigned ones would be new objects.
+    const dst = ipv4.dst(view, net) | 0;
     const { addresses } = this;
-    if (!this.isPlausible(ipv4.src(view, net), dst, dev)) {
+    if (!this.isPlausible(ipv4.src(view, net) | 0, dst, dev)) {
       env.drops.drop(skb, DropReason.ipInvalidSource);
     } else if (addresses.isLocal(dst)) {
       this.deliver(skb);
@@ -144,10 +149,13 @@ export class Ipv4 implements PacketHandler, IcmpOutput {
     this.env.drops.drop(skb, reason);
   }
 
-  /** No martians (Linux ip_route_input_slow, fib_validate_source): impossible sources, loopback addresses off `lo`. */
+  /**
+   * No martians (Linux ip_route_input_slow, fib_validate_source): impossible sources, loopback addresses off `lo`.
+   * Addresses are signed words.
+   */
   private isPlausible(src: number, dst: number, dev: NetDevice): boolean {
     if (isMulticastAddress(src) || this.addresses.isBroadcast(src)) return false;
-    if (src >>> 24 === 0) return src === 0 && dst === 0xffffffff;
+    if (src >>> 24 === 0) return src === 0 && dst === -1;
     if (dst >>> 24 === 0) return false;
     if (dev.isLoopback) return true;
     // Our own address from outside: a loop, or a lie.
@@ -214,7 +222,7 @@ export class Ipv4 implements PacketHandler, IcmpOutput {
       return;
     }
     const { dev } = entry;
-    if (skb.len > dev.mtu && (ipv4.fragment(view, net) & ipv4.FLAG_DF) !== 0) {
+    if (wirePacketBytes(skb) > dev.mtu && (ipv4.fragment(view, net) & ipv4.FLAG_DF) !== 0) {
       values[MibId.IpFragFails]++;
       this.icmp.sendError(skb, icmpWire.Type.unreachable, icmpWire.Unreachable.fragmentationNeeded, dev.mtu);
       env.drops.drop(skb, DropReason.pktTooBig);
@@ -231,7 +239,7 @@ export class Ipv4 implements PacketHandler, IcmpOutput {
   /** Sends along a kept route (Linux __ip_queue_xmit). *Takes* the skb: `data` is the transport header. */
   output(skb: SkBuff, route: CachedRoute, protocol: number, options: OutputOptions): number {
     const { ttl, tos, dontFragment } = options;
-    return this.build(skb, route, route.source.v4, protocol, ttl, tos, dontFragment);
+    return this.build(skb, route, route.source.w3, protocol, ttl, tos, dontFragment);
   }
 
   sendTo(skb: SkBuff, source: number, destination: number, protocol: number, ttl: number, tos: number): number {
@@ -241,7 +249,7 @@ export class Ipv4 implements PacketHandler, IcmpOutput {
       this.env.drops.drop(skb, DropReason.ipOutNoRoutes);
       return route;
     }
-    return this.build(skb, route, source === 0 ? route.source.v4 : source, protocol, ttl, tos, false);
+    return this.build(skb, route, source === 0 ? route.source.w3 : source, protocol, ttl, tos, false);
   }
 
   mtuTo(destination: number): number {
@@ -253,7 +261,7 @@ export class Ipv4 implements PacketHandler, IcmpOutput {
     this.routes.learnMtu(destination, mtu);
   }
 
-  /** Writes the IP header and sends. *Takes* the skb. */
+  /** Writes the IP header and sends. *Takes* the skb; `source` is a 32-bit word, signed or not. */
   private build(
     skb: SkBuff,
     route: CachedRoute,
@@ -264,7 +272,7 @@ export class Ipv4 implements PacketHandler, IcmpOutput {
     dontFragment: boolean,
   ): number {
     const { env } = this;
-    const destination = route.destination.v4;
+    const destination = route.destination.w3;
     env.mib.values[MibId.IpOutRequests]++;
     skb.transport = skb.data;
     const len = skb.len + ipv4.HEADER_LEN;
@@ -293,8 +301,11 @@ export class Ipv4 implements PacketHandler, IcmpOutput {
   /** Cuts if it must, then to the link. *Takes* the skb. 0 or -errno. */
   private finish(skb: SkBuff, dev: NetDevice, nextHop: number, route: CachedRoute | null, mtu: number): number {
     const { env } = this;
-    const tooBig = skb.len > mtu;
-    if (skb.summed === Summed.partial && (tooBig || !dev.device.capabilities.checksum)) completeChecksum(skb);
+    const tooBig = wirePacketBytes(skb) > mtu;
+    // Who cuts a super-segment makes the checksums of its pieces.
+    if (skb.summed === Summed.partial && skb.gsoSize === 0 && (tooBig || !dev.device.capabilities.checksum)) {
+      completeChecksum(skb);
+    }
     if (!tooBig) return this.toLink(skb, dev, nextHop, route);
     if ((ipv4.fragment(skb.view, skb.net) & ipv4.FLAG_DF) !== 0) {
       env.mib.values[MibId.IpFragFails]++;
@@ -303,9 +314,10 @@ export class Ipv4 implements PacketHandler, IcmpOutput {
     }
     this.pieceDev = dev;
     this.pieceHop = nextHop;
-    const result = fragmentPacket(env, skb, mtu, this.sendPiece);
-    this.pieceDev = null;
-    return result;
+    this.pieceMtu = mtu;
+    // A fragment of a super-segment would be a fragment of nothing: first segments, then fragments of each.
+    if (skb.gsoSize > 0) return cutSuperSegment(dev, skb, this.sendSegment);
+    return fragmentPacket(env, skb, mtu, this.sendPiece);
   }
 
   /** Puts the Ethernet header in front and sends (Linux ip_finish_output2). *Takes* the skb. */
@@ -313,6 +325,10 @@ export class Ipv4 implements PacketHandler, IcmpOutput {
     const { values } = this.env.mib;
     values[MibId.IpOutTransmits]++;
     values[MibId.IpExtOutOctets] += skb.len;
+    // Only the neighbour of a unicast route is ever kept.
+    if (route !== null && route.neighbour !== null) {
+      return this.neighbours.output(route.neighbour, skb, ethernet.EtherType.ipv4);
+    }
     if (dev.isLoopback) return this.frame(skb, dev, NO_MAC);
     if (isMulticastAddress(nextHop)) {
       values[MibId.IpExtOutMcastPkts]++;

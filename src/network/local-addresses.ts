@@ -34,7 +34,7 @@ export interface InterfaceAddress {
 
 export class LocalAddresses {
   private list: InterfaceAddress[] = [];
-  /** The addresses alone, for the packet path. */
+  /** The addresses alone, as signed words, for the packet path. */
   private locals: number[] = [];
   private broadcasts: number[] = [];
 
@@ -59,22 +59,24 @@ export class LocalAddresses {
   }
 
   private index(): void {
-    this.locals = this.list.map((row) => row.address);
-    this.broadcasts = this.list.map((row) => row.broadcast).filter((b) => b !== 0);
+    this.locals = this.list.map((row) => row.address | 0);
+    this.broadcasts = this.list.map((row) => row.broadcast | 0).filter((b) => b !== 0);
   }
 
-  /** Ours: on any interface (Linux's weak host model), or 127/8. */
-  isLocal(u32: number): boolean {
+  /** Ours: on any interface (Linux's weak host model), or 127/8. `address` is a 32-bit word, signed or not. */
+  isLocal(address: number): boolean {
     const { locals } = this;
-    for (let i = 0; i < locals.length; i++) if (locals[i] === u32) return true;
-    return isLoopbackAddress(u32);
+    const word = address | 0;
+    for (let i = 0; i < locals.length; i++) if (locals[i] === word) return true;
+    return isLoopbackAddress(word);
   }
 
-  /** 255.255.255.255 or the broadcast address of a network of ours. */
-  isBroadcast(u32: number): boolean {
-    if (u32 === BROADCAST) return true;
+  /** 255.255.255.255 or the broadcast address of a network of ours. `address` is a 32-bit word, signed or not. */
+  isBroadcast(address: number): boolean {
+    const word = address | 0;
+    if (word === (BROADCAST | 0)) return true;
     const { broadcasts } = this;
-    for (let i = 0; i < broadcasts.length; i++) if (broadcasts[i] === u32) return true;
+    for (let i = 0; i < broadcasts.length; i++) if (broadcasts[i] === word) return true;
     return false;
   }
 

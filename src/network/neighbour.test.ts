@@ -243,7 +243,10 @@ describe("proxy ARP", () => {
     lan.runFor(SECOND);
     expect(left.ping.arrived.map(({ from }) => from)).toEqual(["10.0.0.2"]);
     const lladdr = (host: TestHost, address: string) =>
-      host.net.ip.neighbours().find((row) => row.address === address)?.text.split(" ")[4];
+      host.net.ip
+        .neighbours()
+        .find((row) => row.address === address)
+        ?.text.split(" ")[4];
     expect(lladdr(left, "10.0.0.2")).toBe("02:00:00:00:00:02");
     expect(lladdr(right, "10.0.0.1")).toBe("02:00:00:00:00:03");
   });

@@ -354,6 +354,11 @@ export class NeighbourTable {
     while (neighbour.waiting >= limit) {
       this.env.drops.drop(takeWaiting(neighbour) as SkBuff, DropReason.neighQueueFull);
     }
+    // When memory is short one has to do: so many neighbours with so many packets each would hold all there is.
+    if (neighbour.waiting > 0 && !skb.arena.isRoomy(skb.end - skb.head)) {
+      this.env.drops.drop(skb, DropReason.neighQueueFull);
+      return;
+    }
     skb.next = null;
     if (neighbour.waitingLast === null) neighbour.waitingFirst = skb;
     else neighbour.waitingLast.next = skb;
@@ -399,7 +404,7 @@ export class NeighbourTable {
     this.byDevice[neighbour.dev.ifindex].delete(neighbour.ip);
     this.count--;
     neighbour.dead = true;
-    this.env.timers.cancel(neighbour.timer);
+    this.env.timers.forget(neighbour.timer);
     neighbour.state = NudState.failed;
     for (let skb = takeWaiting(neighbour); skb !== null; skb = takeWaiting(neighbour)) {
       this.env.drops.drop(skb, DropReason.neighFailed);

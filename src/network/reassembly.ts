@@ -7,6 +7,7 @@
  */
 import { DropReason } from "../base/drop-reasons.ts";
 import { MibId } from "../base/mib.ts";
+import { SipHash } from "../base/siphash.ts";
 import { SECOND } from "../base/time.ts";
 import { Timer } from "../base/timers.ts";
 import type { HostEnv } from "../skb/host-env.ts";
@@ -53,6 +54,9 @@ class Queue {
 export class Reassembly {
   private readonly env: HostEnv;
   private readonly queues = new Map<number, Queue>();
+  /** Keyed: who could make keys collide would make every look-up walk through all it sent (Linux ip4_frags). */
+  private readonly hash: SipHash;
+  private readonly words = new Int32Array(3);
   private readonly peers = new Map<number, number>();
   private memoryBytes = 0;
   private readonly onTimeout = (queue: Queue): void => this.expire(queue);
@@ -61,6 +65,7 @@ export class Reassembly {
 
   constructor(env: HostEnv) {
     this.env = env;
+    this.hash = new SipHash(env.secret);
   }
 
   /** Bytes of packet memory held by incomplete packets. */
@@ -84,7 +89,7 @@ export class Reassembly {
     const { env } = this;
     const { view, net } = skb;
     env.mib.values[MibId.IpReasmReqds]++;
-    if (this.memoryBytes > env.sysctl.ipfragHighThresh) {
+    if (this.memoryBytes > env.sysctl.ipfragHighThresh || !skb.arena.isRoomy(skb.end - skb.head)) {
       this.refuse(skb, DropReason.fragTooFar);
       return null;
     }
@@ -123,7 +128,11 @@ export class Reassembly {
   // ── queues ────────────────────────────────────────────────────────────────────────────────────────────────────
 
   private find(src: number, dst: number, id: number, protocol: number): Queue {
-    const key = (Math.imul(src ^ id, 0x9e3779b1) ^ Math.imul(dst ^ (protocol << 16), 0x85ebca6b)) | 0;
+    const { words } = this;
+    words[0] = src;
+    words[1] = dst;
+    words[2] = (protocol << 16) | id;
+    const key = this.hash.words(words, words.length);
     const head = this.queues.get(key) ?? null;
     for (let queue = head; queue !== null; queue = queue.nextSame) {
       if (queue.src === src && queue.dst === dst && queue.id === id && queue.protocol === protocol) return queue;
@@ -137,7 +146,7 @@ export class Reassembly {
   }
 
   private unlink(queue: Queue): void {
-    this.env.timers.cancel(queue.timer);
+    this.env.timers.forget(queue.timer);
     const head = this.queues.get(queue.key) ?? null;
     if (head === queue) {
       if (queue.nextSame === null) this.queues.delete(queue.key);
@@ -212,6 +221,12 @@ export class Reassembly {
     const { view } = first;
     const headerLen = ipv4.ihl(view, first.net);
     const len = headerLen + queue.totalBytes;
+    if (len > MAX_PACKET_BYTES) {
+      // Each fragment fitted with its own header, but the first one's is longer.
+      env.mib.values[MibId.IpReasmFails]++;
+      this.discard(queue, DropReason.pktTooBig);
+      return null;
+    }
     const whole = env.pool.alloc(len, REASSEMBLED_HEADROOM) ?? env.pool.alloc(len, 0);
     if (whole === null) {
       env.mib.values[MibId.IpReasmFails]++;

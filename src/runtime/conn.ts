@@ -4,17 +4,18 @@
  * Reading copies straight out of kernel pages when the goroutine runs, so a busy process leaves its Recv-Q to grow as
  * on Linux. Writing appends to a buffer of pooled chunks that leaves at the end of the goroutine's step.
  */
+
+import type { Address } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
 import { Errno, SyscallError } from "../base/errno.ts";
 import { NEVER, type Ns } from "../base/time.ts";
-import { Timer } from "../base/timers.ts";
 import { Held, Point } from "../base/tracepoints.ts";
 import { IPPROTO_TCP, SHUT_WR, SO_LINGER, SOL_SOCKET, TCP_NODELAY } from "../socket/constants.ts";
 import { type Completion, CompletionFlag, SysOp } from "../socket/syscall-port.ts";
-import { CallKind, type Netpoll, type Offer, type Sender, type TokenOwner } from "./netpoll.ts";
+import { CallKind, DeadlineKind, type Netpoll, type Offer, type Sender, TimeKind, type TokenOwner } from "./netpoll.ts";
 import { type Conn, type ConnTiming, type Endpoint, type Goroutine, PARKED } from "./port.ts";
-import { Waiter, WaiterList } from "./scheduler.ts";
-import { WriteBuffer } from "./write-buffer.ts";
+import { WaiterList } from "./scheduler.ts";
+import type { Chunk, WriteBuffer } from "./write-buffer.ts";
 
 /** `writeAll` resolves when at most so many bytes are pending. */
 export const WRITE_ALL_LOW_WATER = 65536;
@@ -27,57 +28,103 @@ interface AsyncRead {
   readonly reject: (error: unknown) => void;
 }
 
+/** Who waits until at most `markBytes` are pending. */
+class Drainers extends WaiterList {
+  /** The largest mark somebody waits for. */
+  markBytes = 0;
+}
+
+/** Facts about a connection, bits of one number: a field each would be a seventh of its size. */
+const Is = {
+  /** In the netpoller's list of those that have something to send. */
+  dirty: 1,
+  /** The kernel's send queue is full: `awaitWritable` is under way. */
+  blocked: 2,
+  endOfStream: 4,
+  /** The kernel reported an error: nothing more is sent. */
+  broken: 8,
+  shutWanted: 16,
+  shutDone: 32,
+  /** `close` was called. */
+  closing: 64,
+  /** The system call is made (or there is no fd to close). */
+  closed: 128,
+  noDelay: 256,
+  /** A deadline has passed since it was set. */
+  readExpired: 512,
+  writeExpired: 1024,
+} as const;
+
 export class StreamConn implements Conn, TokenOwner, Sender {
-  readonly timing: ConnTiming = { synNs: 0, establishedNs: 0, acceptedNs: 0, arrivedNs: 0, queuedNs: 0, readNs: 0 };
   readonly connId: number;
   readonly fd: number;
-  readonly local: Endpoint;
-  readonly remote: Endpoint;
   receivedBytes = 0;
   sentBytes = 0;
   private readonly netpoll: Netpoll;
   private readonly token: number;
-  private readonly buffer: WriteBuffer;
+  private readonly localAddress: Address;
+  private readonly localPort: number;
+  private readonly remoteAddress: Address;
+  private readonly remotePort: number;
+  private is = 0;
+  /** Bytes the kernel has not taken; null if there are none. */
+  private buffer: WriteBuffer | null = null;
   private oldest: Offer | null = null;
   private newest: Offer | null = null;
   private offeredBytes = 0;
-  private endOfStream = false;
   private readErrno = 0;
   private writeErrno = 0;
-  private readonly reader = new Waiter();
-  private readonly drainers = new WaiterList();
-  /** The largest low-water mark a drainer waits for. */
-  private drainMark = 0;
-  /** Bytes of the outstanding `send`, 0 if none; `blocked` while the kernel's send queue is full. */
+  /** Who reads, remembered with its id because records are used again. */
+  private reader: Goroutine | null = null;
+  private readerId = 0;
+  private drainers: Drainers | null = null;
+  /** Bytes of the outstanding `send`, 0 if none. */
   private sendingBytes = 0;
   /** Stream offset of the first byte the kernel has not taken. */
   private takenBytes = 0;
-  private blocked = false;
-  private isDirty = false;
-  /** The kernel reported an error: nothing more is sent. */
-  private isBroken = false;
   private writerGid = 0;
-  private shutWanted = false;
-  private shutDone = false;
-  /** `close` was called; `isClosed` once the system call is made (or there is no fd to close). */
-  private isClosing = false;
-  private isClosed = false;
-  private noDelay = false;
-  private readDeadlineNs: Ns = NEVER;
-  private writeDeadlineNs: Ns = NEVER;
-  private readTimer: Timer | null = null;
-  private writeTimer: Timer | null = null;
-  private readonly asyncReads: AsyncRead[] = [];
+  private asyncReads: AsyncRead[] | null = null;
 
   /** *Takes* fd, which must be connected (or be an offered fd: then call `takeFrom`). */
   constructor(netpoll: Netpoll, fd: number, connId: number, local: Endpoint, remote: Endpoint) {
     this.netpoll = netpoll;
     this.fd = fd;
     this.connId = connId;
-    this.local = local;
-    this.remote = remote;
-    this.buffer = new WriteBuffer(netpoll.chunks);
+    this.localAddress = local.address;
+    this.localPort = local.port;
+    this.remoteAddress = remote.address;
+    this.remotePort = remote.port;
     this.token = netpoll.register(this);
+  }
+
+  get local(): Endpoint {
+    return { address: this.localAddress, port: this.localPort };
+  }
+
+  get remote(): Endpoint {
+    return { address: this.remoteAddress, port: this.remotePort };
+  }
+
+  /** When what happened; a record of its own. */
+  get timing(): ConnTiming {
+    const { netpoll, token } = this;
+    return {
+      synNs: netpoll.timeOf(token, TimeKind.syn),
+      establishedNs: netpoll.timeOf(token, TimeKind.established),
+      acceptedNs: netpoll.timeOf(token, TimeKind.accepted),
+      arrivedNs: netpoll.timeOf(token, TimeKind.arrived),
+      queuedNs: netpoll.timeOf(token, TimeKind.queued),
+      readNs: netpoll.timeOf(token, TimeKind.read),
+    };
+  }
+
+  /** Keeps a moment for `timing`. */
+  note(kind: TimeKind, atNs: Ns): void {
+    this.netpoll.setTime(this.token, kind, atNs);
+  }
+
+  private has(fact: number): boolean {
+    return (this.is & fact) !== 0;
   }
 
   /** Takes the offered connection from its listener (accept4). */
@@ -93,7 +140,7 @@ export class StreamConn implements Conn, TokenOwner, Sender {
   }
 
   get pendingBytes(): number {
-    return this.buffer.length;
+    return this.buffer === null ? 0 : this.buffer.length;
   }
 
   // ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -101,29 +148,44 @@ export class StreamConn implements Conn, TokenOwner, Sender {
   tryRead(g: Goroutine, into: Uint8Array, at: number, len: number): number {
     const n = this.readNow(into, at, len);
     if (n !== PARKED) return n;
-    assert(!this.reader.isOther(g), `two goroutines read fd ${this.fd}`);
-    this.reader.set(g);
-    this.netpoll.scheduler.park(g, `read fd ${this.fd}`);
+    if (this.isReadByOther(g)) assert(false, `two goroutines read fd ${this.fd}`);
+    this.reader = g;
+    this.readerId = g.id;
+    this.netpoll.scheduler.park(g, "read", this.fd);
     return PARKED;
   }
 
+  private isReadByOther(g: Goroutine): boolean {
+    const { reader } = this;
+    return reader !== null && reader !== g && reader.id === this.readerId && reader.state === "parked";
+  }
+
+  private wakeReader(): void {
+    const { reader } = this;
+    if (reader === null) return;
+    this.reader = null;
+    if (reader.id === this.readerId) this.netpoll.scheduler.ready(reader);
+  }
+
   read(into: Uint8Array, at = 0, len = into.length - at): Promise<number> {
-    if (this.asyncReads.length === 0) {
+    this.asyncReads ??= [];
+    const reads = this.asyncReads;
+    if (reads.length === 0) {
       const n = this.readNow(into, at, len);
       if (n >= 0) return Promise.resolve(n);
       if (n !== PARKED) return Promise.reject(new SyscallError(n, "read"));
     }
     return new Promise((resolve, reject) => {
-      this.asyncReads.push({ into, at, len, resolve, reject });
-      if (this.asyncReads.length === 1) this.netpoll.scheduler.spawn("async read", (g) => this.serveAsyncReads(g));
+      reads.push({ into, at, len, resolve, reject });
+      if (reads.length === 1) this.netpoll.scheduler.spawn("async read", (g) => this.serveAsyncReads(g, reads));
     });
   }
 
-  private serveAsyncReads(g: Goroutine): void {
-    for (let r = this.asyncReads[0]; r !== undefined; r = this.asyncReads[0]) {
+  private serveAsyncReads(g: Goroutine, reads: AsyncRead[]): void {
+    for (let r = reads[0]; r !== undefined; r = reads[0]) {
       const n = this.tryRead(g, r.into, r.at, r.len);
       if (n === PARKED) return;
-      this.asyncReads.shift();
+      reads.shift();
       this.netpoll.onResume();
       if (n >= 0) r.resolve(n);
       else r.reject(new SyscallError(n, "read"));
@@ -132,20 +194,24 @@ export class StreamConn implements Conn, TokenOwner, Sender {
   }
 
   private readNow(into: Uint8Array, at: number, len: number): number {
-    if (this.isClosing) return -Errno.EBADF;
+    if (this.has(Is.closing)) return -Errno.EBADF;
     if (this.oldest !== null) return this.copyOffers(into, at, Math.min(len, this.offeredBytes));
     if (this.readErrno !== 0) return -this.readErrno;
-    if (this.endOfStream || len === 0) return 0;
-    return this.netpoll.clock.nowNs >= this.readDeadlineNs ? -Errno.ETIMEDOUT : PARKED;
+    if (this.has(Is.endOfStream) || len === 0) return 0;
+    return this.hasPassed(DeadlineKind.read, Is.readExpired) ? -Errno.ETIMEDOUT : PARKED;
+  }
+
+  private hasPassed(kind: DeadlineKind, expired: number): boolean {
+    return this.has(expired) || this.netpoll.clock.nowNs >= this.netpoll.deadlineOf(this.token, kind);
   }
 
   private copyOffers(into: Uint8Array, at: number, len: number): number {
-    const { netpoll, timing } = this;
+    const { netpoll } = this;
     const { clock, trace, port } = netpoll;
     const isTraced = (this.connId & trace.mask) === 0;
     const first = this.oldest as Offer;
-    timing.arrivedNs = first.arrivedNs;
-    timing.queuedNs = first.queuedNs;
+    this.note(TimeKind.arrived, first.arrivedNs);
+    this.note(TimeKind.queued, first.queuedNs);
     if (isTraced) {
       clock.tick();
       trace.link(Point.read, netpoll.pid, this.connId, this.receivedBytes, this.receivedBytes + len);
@@ -168,7 +234,7 @@ export class StreamConn implements Conn, TokenOwner, Sender {
       clock.tick();
       trace.stamp(Point.readEnd, this.connId, this.receivedBytes, 0);
     }
-    timing.readNs = clock.nowNs;
+    this.note(TimeKind.read, clock.nowNs);
     return len;
   }
 
@@ -179,7 +245,7 @@ export class StreamConn implements Conn, TokenOwner, Sender {
   }
 
   private received(c: Completion): void {
-    if (this.isClosing) return;
+    if (this.has(Is.closing)) return;
     if (c.result > 0) {
       const offer = this.netpoll.takeOffer();
       offer.address = c.address;
@@ -194,11 +260,11 @@ export class StreamConn implements Conn, TokenOwner, Sender {
         this.netpoll.submit(SysOp.receiveArm, this.fd, this.token | CallKind.receive);
       }
     } else if (c.result === 0) {
-      this.endOfStream = true;
+      this.is |= Is.endOfStream;
     } else {
       this.fail(-c.result);
     }
-    this.reader.wake(this.netpoll.scheduler);
+    this.wakeReader();
   }
 
   // ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -206,14 +272,16 @@ export class StreamConn implements Conn, TokenOwner, Sender {
   write(bytes: Uint8Array, at: number, len: number): void {
     this.sentBytes += len;
     if (!this.mayWrite()) return;
-    this.buffer.append(bytes, at, len);
+    if (len === 0) return;
+    this.writable().append(bytes, at, len);
     this.wrote();
   }
 
   writeLatin1(text: string): void {
     this.sentBytes += text.length;
     if (!this.mayWrite()) return;
-    this.buffer.appendLatin1(text);
+    if (text.length === 0) return;
+    this.writable().appendLatin1(text);
     this.wrote();
   }
 
@@ -223,18 +291,19 @@ export class StreamConn implements Conn, TokenOwner, Sender {
 
   tryDrain(g: Goroutine, lowWaterBytes: number): number {
     if (this.writeErrno !== 0) return -this.writeErrno;
-    if (this.buffer.length <= lowWaterBytes) return 0;
-    if (this.netpoll.clock.nowNs >= this.writeDeadlineNs) return -Errno.ETIMEDOUT;
-    this.drainMark = Math.max(this.drainMark, lowWaterBytes);
+    if (this.pendingBytes <= lowWaterBytes) return 0;
+    if (this.hasPassed(DeadlineKind.write, Is.writeExpired)) return -Errno.ETIMEDOUT;
+    this.drainers ??= new Drainers();
+    this.drainers.markBytes = Math.max(this.drainers.markBytes, lowWaterBytes);
     this.drainers.add(g);
-    this.netpoll.scheduler.park(g, `write fd ${this.fd}`);
+    this.netpoll.scheduler.park(g, "write", this.fd);
     return PARKED;
   }
 
   writeAll(bytes: Uint8Array): Promise<void> {
     this.write(bytes, 0, bytes.length);
     if (this.writeErrno !== 0) return Promise.reject(new SyscallError(this.writeErrno, "write"));
-    if (this.buffer.length <= WRITE_ALL_LOW_WATER) return Promise.resolve();
+    if (this.pendingBytes <= WRITE_ALL_LOW_WATER) return Promise.resolve();
     return new Promise((resolve, reject) => {
       const { scheduler, onResume } = this.netpoll;
       scheduler.spawn("async write", (g) => {
@@ -249,9 +318,22 @@ export class StreamConn implements Conn, TokenOwner, Sender {
   }
 
   private mayWrite(): boolean {
-    if (!this.isBroken && !this.shutWanted && !this.isClosing) return true;
-    if (this.writeErrno === 0) this.writeErrno = this.isClosing ? Errno.EBADF : Errno.EPIPE;
+    if (!this.has(Is.broken | Is.shutWanted | Is.closing)) return true;
+    if (this.writeErrno === 0) this.writeErrno = this.has(Is.closing) ? Errno.EBADF : Errno.EPIPE;
     return false;
+  }
+
+  private writable(): WriteBuffer {
+    this.buffer ??= this.netpoll.chunks.takeBuffer();
+    return this.buffer;
+  }
+
+  /** What was not taken is given up. */
+  private dropBuffer(): void {
+    if (this.buffer === null) return;
+    this.buffer.clear();
+    this.netpoll.chunks.giveBuffer(this.buffer);
+    this.buffer = null;
   }
 
   private wrote(): void {
@@ -260,100 +342,111 @@ export class StreamConn implements Conn, TokenOwner, Sender {
   }
 
   private becomeDirty(): void {
-    if (this.isDirty) return;
-    this.isDirty = true;
+    if (this.has(Is.dirty)) return;
+    this.is |= Is.dirty;
     this.netpoll.markDirty(this);
   }
 
-  /** Sends the oldest chunk unless a send is outstanding; false if the port had no room (it stays dirty). */
+  /** Sends what it can, one chunk at a time; false if the port had no room (it stays dirty). */
   sendPending(): boolean {
-    const chunk = this.buffer.head;
-    if (chunk !== null && chunk.end > chunk.start && this.sendingBytes === 0 && !this.blocked) {
-      const len = chunk.end - chunk.start;
-      const { netpoll } = this;
-      const { clock, trace } = netpoll;
-      const isTraced = (this.connId & trace.mask) === 0;
-      const lo = this.takenBytes;
-      if (isTraced) {
-        clock.tick();
-        trace.link(Point.write, this.writerGid, this.connId, lo, lo + len);
-      }
-      const sent = netpoll.send(this.fd, this.token | CallKind.send, chunk.bytes, chunk.start, len);
-      if (sent === 0) {
+    while (this.buffer !== null && this.sendingBytes === 0 && !this.has(Is.blocked)) {
+      if (!this.sendChunk(this.buffer)) {
         // Asked again with the next batch, when the kernel has made room.
         this.becomeDirty();
         return false;
       }
-      this.sendingBytes = sent;
-      if (isTraced) {
-        clock.tick();
-        trace.stamp(Point.writeEnd, this.connId, lo + sent, 0);
-      }
+      const { netpoll } = this;
+      if (!netpoll.isAnswered(this.token | CallKind.send)) break;
+      if (!this.answered(netpoll.port.completion.result)) return true;
     }
-    this.isDirty = false;
+    this.is &= ~Is.dirty;
     this.finishWriting();
     return true;
   }
 
+  /** Submits the oldest chunk; false if there was no room. */
+  private sendChunk(buffer: WriteBuffer): boolean {
+    const { netpoll } = this;
+    const { clock, trace } = netpoll;
+    const chunk = buffer.head as Chunk;
+    const len = chunk.end - chunk.start;
+    const isTraced = (this.connId & trace.mask) === 0;
+    const lo = this.takenBytes;
+    if (isTraced) {
+      clock.tick();
+      trace.link(Point.write, this.writerGid, this.connId, lo, lo + len);
+    }
+    this.sendingBytes = netpoll.send(this.fd, this.token | CallKind.send, chunk.bytes, chunk.start, len);
+    if (this.sendingBytes === 0) return false;
+    if (isTraced) {
+      clock.tick();
+      trace.stamp(Point.writeEnd, this.connId, lo + this.sendingBytes, 0);
+    }
+    return true;
+  }
+
+  /** The kernel's answer came later: goes on. */
   private sent(result: number): void {
+    if (this.answered(result)) this.sendPending();
+  }
+
+  /** What `send` (or `awaitWritable`) came back with; false if nothing more can be sent. */
+  private answered(result: number): boolean {
     const wanted = this.sendingBytes;
-    const wasBlocked = this.blocked;
+    const wasBlocked = this.has(Is.blocked);
     this.sendingBytes = 0;
-    this.blocked = false;
+    this.is &= ~Is.blocked;
     if (result < 0 && result !== -Errno.EAGAIN) {
-      this.fail(-result);
-      return;
+      this.is &= ~Is.dirty;
+      this.fail(-result, result === -Errno.EPIPE);
+      return false;
     }
-    if (this.isBroken || this.isClosed) return;
-    if (!wasBlocked) {
-      const taken = Math.max(0, result);
-      this.buffer.consume(taken);
-      this.takenBytes += taken;
-      if (taken < wanted) {
-        this.waitForRoom();
-        return;
-      }
-    }
-    if (this.buffer.length > 0) this.sendPending();
-    else this.finishWriting();
-    if (this.buffer.length <= this.drainMark) this.wakeDrainers();
+    if (this.has(Is.broken | Is.closed)) return false;
+    if (wasBlocked || this.buffer === null) return true;
+    const taken = Math.max(0, result);
+    this.buffer.consume(taken);
+    this.takenBytes += taken;
+    if (this.buffer.length === 0) this.dropBuffer();
+    if (taken < wanted) this.waitForRoom();
+    if (this.drainers !== null && this.pendingBytes <= this.drainers.markBytes) this.wakeDrainers();
+    return true;
   }
 
   private waitForRoom(): void {
     const { netpoll } = this;
-    this.blocked = true;
+    this.is |= Is.blocked;
     if ((this.connId & netpoll.trace.mask) === 0) {
       netpoll.trace.stamp(Point.held, this.connId, Held.fullQueue, this.takenBytes);
     }
     netpoll.submit(SysOp.awaitWritable, this.fd, this.token | CallKind.send);
-    if (this.buffer.length <= this.drainMark) this.wakeDrainers();
   }
 
   private wakeDrainers(): void {
-    this.drainMark = 0;
-    this.drainers.wakeAll(this.netpoll.scheduler);
+    const { drainers } = this;
+    this.drainers = null;
+    drainers?.wakeAll(this.netpoll.scheduler);
   }
 
   // ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
 
   closeWrite(): void {
-    if (this.shutWanted || this.isClosing) return;
-    this.shutWanted = true;
+    if (this.has(Is.shutWanted | Is.closing)) return;
+    this.is |= Is.shutWanted;
     this.sendPending();
   }
 
   close(): void {
-    if (this.isClosing) return;
-    this.isClosing = true;
+    if (this.has(Is.closing)) return;
+    this.is |= Is.closing;
     this.dropOffers();
-    this.reader.wake(this.netpoll.scheduler);
+    this.wakeReader();
     this.sendPending();
   }
 
   abort(): void {
-    if (this.isClosed) return;
-    this.isClosing = true;
-    this.buffer.clear();
+    if (this.has(Is.closed)) return;
+    this.is |= Is.closing;
+    this.dropBuffer();
     this.netpoll.submit(SysOp.setsockopt, this.fd, 0, SOL_SOCKET, SO_LINGER, 1, 0);
     this.dropOffers();
     this.submitClose();
@@ -361,12 +454,12 @@ export class StreamConn implements Conn, TokenOwner, Sender {
 
   /** What waits for the write buffer to be empty: FIN, close. */
   private finishWriting(): void {
-    if (this.buffer.length > 0 || this.sendingBytes > 0) return;
-    if (this.shutWanted && !this.shutDone && !this.isClosing) {
-      this.shutDone = true;
+    if (this.buffer !== null || this.sendingBytes > 0) return;
+    if (this.has(Is.shutWanted) && !this.has(Is.shutDone | Is.closing)) {
+      this.is |= Is.shutDone;
       this.netpoll.submit(SysOp.shutdown, this.fd, 0, SHUT_WR);
     }
-    if (this.isClosing && !this.isClosed) this.submitClose();
+    if (this.has(Is.closing) && !this.has(Is.closed)) this.submitClose();
   }
 
   /** close(2); the slot goes back with its completion, the last one of this fd. */
@@ -376,26 +469,27 @@ export class StreamConn implements Conn, TokenOwner, Sender {
   }
 
   private gone(errno: number): void {
-    this.isClosing = true;
-    this.isClosed = true;
+    this.is |= Is.closing | Is.closed;
     if (this.writeErrno === 0) this.writeErrno = errno;
-    this.setReadDeadline(NEVER);
-    this.setWriteDeadline(NEVER);
-    this.reader.wake(this.netpoll.scheduler);
+    this.netpoll.setDeadline(this.token, DeadlineKind.read, NEVER);
+    this.netpoll.setDeadline(this.token, DeadlineKind.write, NEVER);
+    this.wakeReader();
     this.wakeDrainers();
   }
 
-  /** The connection broke: what was offered can still be read, what was to be written is lost. */
-  private fail(errno: number): void {
-    if (this.readErrno === 0) this.readErrno = errno;
+  /**
+   * The connection broke: what was offered can still be read, what was to be written is lost. EPIPE is the writer's
+   * alone: the reason has been told to the reader, whose completion is still on its way.
+   */
+  private fail(errno: number, isWriters = false): void {
+    if (this.readErrno === 0 && !isWriters) this.readErrno = errno;
     if (this.writeErrno === 0) this.writeErrno = errno;
-    this.isBroken = true;
+    this.is = (this.is | Is.broken) & ~Is.blocked;
     this.sendingBytes = 0;
-    this.blocked = false;
-    this.buffer.clear();
-    this.reader.wake(this.netpoll.scheduler);
+    this.dropBuffer();
+    this.wakeReader();
     this.wakeDrainers();
-    if (this.isClosing && !this.isClosed) this.submitClose();
+    if (this.has(Is.closing) && !this.has(Is.closed)) this.submitClose();
   }
 
   private dropOffers(): void {
@@ -412,7 +506,7 @@ export class StreamConn implements Conn, TokenOwner, Sender {
 
   /** accept4 failed after all: there is no fd to close. */
   private notTaken(errno: number): void {
-    this.isClosed = true;
+    this.is |= Is.closed;
     this.fail(errno);
     this.gone(errno);
     this.netpoll.release(this.token);
@@ -421,32 +515,29 @@ export class StreamConn implements Conn, TokenOwner, Sender {
   // ── options ───────────────────────────────────────────────────────────────────────────────────────────────────
 
   setReadDeadline(atNs: Ns): void {
-    this.readDeadlineNs = atNs;
-    const { scheduler } = this.netpoll;
-    if (atNs !== NEVER) {
-      this.readTimer ??= new Timer(() => this.reader.wake(scheduler));
-      scheduler.arm(this.readTimer, atNs);
-    } else if (this.readTimer !== null) scheduler.timers.cancel(this.readTimer);
+    // Closed, its slot may be another's.
+    if (this.has(Is.closed)) return;
+    this.is &= ~Is.readExpired;
+    this.netpoll.setDeadline(this.token, DeadlineKind.read, atNs);
   }
 
   setWriteDeadline(atNs: Ns): void {
-    this.writeDeadlineNs = atNs;
-    const { scheduler } = this.netpoll;
-    if (atNs !== NEVER) {
-      this.writeTimer ??= new Timer(() => this.writeTimedOut());
-      scheduler.arm(this.writeTimer, atNs);
-    } else if (this.writeTimer !== null) scheduler.timers.cancel(this.writeTimer);
+    if (this.has(Is.closed)) return;
+    this.is &= ~Is.writeExpired;
+    this.netpoll.setDeadline(this.token, DeadlineKind.write, atNs);
   }
 
-  private writeTimedOut(): void {
+  deadlinePassed(kind: DeadlineKind): void {
+    this.is |= kind === DeadlineKind.read ? Is.readExpired : Is.writeExpired;
+    if (kind === DeadlineKind.read) this.wakeReader();
     // Nobody waits for a connection that is closing: give it up.
-    if (this.isClosing) this.abort();
+    else if (this.has(Is.closing)) this.abort();
     else this.wakeDrainers();
   }
 
   setNoDelay(on: boolean): void {
-    if (on === this.noDelay || this.isClosed) return;
-    this.noDelay = on;
+    if (on === this.has(Is.noDelay) || this.has(Is.closed)) return;
+    this.is ^= Is.noDelay;
     this.netpoll.submit(SysOp.setsockopt, this.fd, 0, IPPROTO_TCP, TCP_NODELAY, on ? 1 : 0);
   }
 }

@@ -8,7 +8,7 @@ import { Timer } from "../base/timers.ts";
 import { Point } from "../base/tracepoints.ts";
 import { type Completion, CompletionFlag, SysOp } from "../socket/syscall-port.ts";
 import { StreamConn } from "./conn.ts";
-import { CallKind, endpointOf, type Netpoll, type TokenOwner } from "./netpoll.ts";
+import { CallKind, type Netpoll, TimeKind, type TokenOwner } from "./netpoll.ts";
 import type { Conn, Endpoint, Goroutine, Listener } from "./port.ts";
 import { WaiterList } from "./scheduler.ts";
 
@@ -62,7 +62,8 @@ export class StreamListener implements Listener, TokenOwner {
     if (this.errno !== 0) return -this.errno;
     if (!this.isArmed && !this.isPaused && !this.backOffTimer.armed) this.arm();
     this.waiters.add(g);
-    this.netpoll.scheduler.park(g, this.isPaused ? `accept fd ${this.fd} (paused)` : `accept fd ${this.fd}`);
+    if (this.isPaused) this.netpoll.scheduler.park(g, `accept fd ${this.fd} (paused)`);
+    else this.netpoll.scheduler.park(g, "accept", this.fd);
     return null;
   }
 
@@ -121,7 +122,7 @@ export class StreamListener implements Listener, TokenOwner {
       synNs: c.arrivedNs,
       establishedNs: c.queuedNs,
       local: this.localEndpoint(c),
-      remote: endpointOf(c.peerWords, c.peerPort),
+      remote: { address: this.netpoll.addressOf(c.peerWords), port: c.peerPort },
     });
     if (!this.isArmed) this.arm();
     this.waiters.wakeOne(this.netpoll.scheduler);
@@ -150,9 +151,9 @@ export class StreamListener implements Listener, TokenOwner {
     if (isTraced) clock.tick();
     conn.takeFrom(this.fd);
     conn.start();
-    conn.timing.synNs = offer.synNs;
-    conn.timing.establishedNs = offer.establishedNs;
-    conn.timing.acceptedNs = clock.nowNs;
+    conn.note(TimeKind.syn, offer.synNs);
+    conn.note(TimeKind.established, offer.establishedNs);
+    conn.note(TimeKind.accepted, clock.nowNs);
     if (isTraced) trace.stamp(Point.accepted, offer.connId, netpoll.pid, offer.fd);
     if (this.offers.length > 0) this.waiters.wakeOne(netpoll.scheduler);
     return conn;
@@ -179,6 +180,6 @@ export class StreamListener implements Listener, TokenOwner {
   /** The listener's own endpoint unless it is bound to the wildcard. */
   private localEndpoint(c: Completion): Endpoint {
     if (!this.local.address.isWildcard) return this.local;
-    return endpointOf(c.localWords, c.localPort);
+    return { address: this.netpoll.addressOf(c.localWords), port: c.localPort };
   }
 }

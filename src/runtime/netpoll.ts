@@ -11,6 +11,7 @@ import { type Clock, MICROSECOND, NEVER, type Ns } from "../base/time.ts";
 import type { Tracepoints } from "../base/tracepoints.ts";
 import { EPOLL_CTL_ADD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC } from "../socket/constants.ts";
 import { type Completion, type SyscallPort, SysOp } from "../socket/syscall-port.ts";
+import { Deadlines } from "./deadlines.ts";
 import type { Endpoint } from "./port.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { ChunkPool } from "./write-buffer.ts";
@@ -23,7 +24,27 @@ export type CallKind = (typeof CallKind)[keyof typeof CallKind];
 export interface TokenOwner {
   /** *Borrows* the completion. */
   complete(kind: number, completion: Completion): void;
+  /** A deadline it set has passed. */
+  deadlinePassed?(kind: DeadlineKind): void;
 }
+
+/** The deadlines an owner may have. */
+export const DeadlineKind = { read: 0, write: 1 } as const;
+export type DeadlineKind = (typeof DeadlineKind)[keyof typeof DeadlineKind];
+
+/** Moments an owner keeps (`Netpoll.times`): those of a `ConnTiming`. */
+export const TimeKind = {
+  syn: 0,
+  established: 1,
+  accepted: 2,
+  arrived: 3,
+  queued: 4,
+  read: 5,
+} as const;
+export type TimeKind = (typeof TimeKind)[keyof typeof TimeKind];
+const TIME_KINDS = 6;
+/** Owners whose moments share an array. */
+const TIME_BLOCK = 64;
 
 /** A connection with bytes to send. */
 export interface Sender {
@@ -53,6 +74,10 @@ const MAX_SLOTS = 1 << SLOT_BITS;
 const SMALL_SEND = 4096;
 /** While submissions or bytes wait for room, the process looks again after this time at the latest. */
 const RING_FULL_RETRY_NS = 100 * MICROSECOND;
+/** Free records of offers kept. */
+const IDLE_OFFERS = 1024;
+/** Addresses kept to be shared; a power of two. */
+const ADDRESSES = 256;
 
 interface Submission {
   op: SysOp;
@@ -79,9 +104,15 @@ export class Netpoll {
   private readonly owners: (TokenOwner | null)[] = [null];
   private readonly generations: number[] = [0];
   private readonly freeSlots: number[] = [];
+  private readonly deadlines = new Deadlines();
+  /** Rows of `TIME_KINDS` by slot: a double of an object would be an object itself. */
+  private readonly times: Float64Array[] = [];
+  private readonly addresses: (Address | undefined)[] = [];
   private readonly overflow: Submission[] = [];
   private readonly dirty: Sender[] = [];
+  /** Free records. */
   private offers: Offer | null = null;
+  private idleOffers = 0;
   private flushScheduled = false;
   private epollFd = -1;
   private readonly unregistered: number[] = [];
@@ -105,6 +136,7 @@ export class Netpoll {
       this.generations.push(0);
     }
     this.owners[slot] = owner;
+    this.times[Math.floor(slot / TIME_BLOCK)]?.fill(0, timeAt(slot, 0), timeAt(slot, TIME_KINDS));
     return ((this.generations[slot] as number) << GENERATION_SHIFT) | (slot << KIND_BITS);
   }
 
@@ -112,6 +144,8 @@ export class Netpoll {
   release(baseToken: number): void {
     const slot = (baseToken >>> KIND_BITS) & SLOT_MASK;
     this.owners[slot] = null;
+    this.setDeadline(baseToken, DeadlineKind.read, NEVER);
+    this.setDeadline(baseToken, DeadlineKind.write, NEVER);
     this.generations[slot] = ((this.generations[slot] as number) + 1) & 0xff;
     this.freeSlots.push(slot);
   }
@@ -120,6 +154,59 @@ export class Netpoll {
   get registered(): number {
     return this.owners.length - 1 - this.freeSlots.length;
   }
+
+  // ── moments ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Keeps a moment of the owner of `token`. */
+  setTime(token: number, kind: TimeKind, atNs: Ns): void {
+    const slot = (token >>> KIND_BITS) & SLOT_MASK;
+    const block = Math.floor(slot / TIME_BLOCK);
+    while (this.times.length <= block) this.times.push(new Float64Array(TIME_BLOCK * TIME_KINDS));
+    (this.times[block] as Float64Array)[timeAt(slot, kind)] = atNs;
+  }
+
+  /** The moment kept, 0 if none was or the slot is another's by now. */
+  timeOf(token: number, kind: TimeKind): Ns {
+    const slot = (token >>> KIND_BITS) & SLOT_MASK;
+    if (this.generations[slot] !== token >>> GENERATION_SHIFT) return 0;
+    return this.times[Math.floor(slot / TIME_BLOCK)]?.[timeAt(slot, kind)] ?? 0;
+  }
+
+  /** Calls the owner of `token` back at `atNs`; NEVER takes that back. */
+  setDeadline(token: number, kind: DeadlineKind, atNs: Ns): void {
+    this.deadlines.set(deadlineOf(token, kind), atNs);
+    // Outside a batch the driver sleeps until the deadline it knew.
+    if (atNs !== NEVER && !this.scheduler.running) this.scheduler.onReadyOutside();
+  }
+
+  deadlineOf(token: number, kind: DeadlineKind): Ns {
+    return this.deadlines.of(deadlineOf(token, kind));
+  }
+
+  /** Tells the owners whose deadline has passed. */
+  fireDeadlines(nowNs: Ns): void {
+    for (let id = this.deadlines.takeDue(nowNs); id >= 0; id = this.deadlines.takeDue(nowNs)) {
+      this.owners[id >> 1]?.deadlinePassed?.((id & 1) as DeadlineKind);
+    }
+  }
+
+  /** Deadlines set, for leak checks. */
+  get deadlineCount(): number {
+    return this.deadlines.count();
+  }
+
+  /** The address of these words; connections share those they have in common. */
+  addressOf(w: Int32Array): Address {
+    const [w0, w1, w2, w3] = w as unknown as [number, number, number, number];
+    const at = (w0 ^ w1 ^ w2 ^ w3) & (ADDRESSES - 1);
+    const known = this.addresses[at];
+    if (known?.w3 === w3 && known.w2 === w2 && known.w1 === w1 && known.w0 === w0) return known;
+    const address = new Address(w0, w1, w2, w3);
+    this.addresses[at] = address;
+    return address;
+  }
+
+  // ── submissions ───────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Queues one submission. Never fails: what meets a full ring follows later, in order. */
   submit(op: SysOp, fd: number, token: number, a = 0, b = 0, c = 0, d = 0): void {
@@ -152,6 +239,14 @@ export class Netpoll {
     // A send that meets a full ring stays the next submission: the overflow keeps the order, nobody stages meanwhile.
     this.submit(SysOp.send, fd, token, staged, n);
     return n;
+  }
+
+  /**
+   * True if the kernel has answered the submission `token` already, as it does in its own thread: the answer is in
+   * `port.completion` and will not come again.
+   */
+  isAnswered(token: number): boolean {
+    return this.overflow.length === 0 && this.port.reapNewest?.(token) === true;
   }
 
   /** Makes one call and waits for its completion. Set-up paths only: it costs a promise. */
@@ -230,19 +325,23 @@ export class Netpoll {
     this.port.flush();
   }
 
-  /** When to run again although nothing happened: only while the boundary is full. */
+  /** When to run again although nothing happened: at the next deadline, soon while the boundary is full. */
   deadline(): Ns {
-    return this.overflow.length > 0 || this.dirty.length > 0 ? this.clock.nowNs + RING_FULL_RETRY_NS : NEVER;
+    const isFull = this.overflow.length > 0 || this.dirty.length > 0;
+    return Math.min(this.deadlines.next(), isFull ? this.clock.nowNs + RING_FULL_RETRY_NS : NEVER);
   }
 
   takeOffer(): Offer {
     const offer = this.offers ?? new Offer();
+    if (this.offers !== null) this.idleOffers--;
     this.offers = offer.next;
     offer.next = null;
     return offer;
   }
 
   releaseOffer(offer: Offer): void {
+    if (this.idleOffers === IDLE_OFFERS) return;
+    this.idleOffers++;
     offer.next = this.offers;
     this.offers = offer;
   }
@@ -318,14 +417,20 @@ class PendingCall implements TokenOwner {
       this.reject(new SyscallError(c.result, this.name, this.detail));
       return;
     }
-    const peer = endpointOf(c.peerWords, c.peerPort);
-    this.resolve({ result: c.result, data: c.data, peer, local: endpointOf(c.localWords, c.localPort) });
+    const { netpoll } = this;
+    const peer = { address: netpoll.addressOf(c.peerWords), port: c.peerPort };
+    const local = { address: netpoll.addressOf(c.localWords), port: c.localPort };
+    this.resolve({ result: c.result, data: c.data, peer, local });
   }
 }
 
-/** A name out of a completion. */
-export function endpointOf(w: Int32Array, port: number): Endpoint {
-  return { address: new Address(w[0] as number, w[1] as number, w[2] as number, w[3] as number), port };
+function timeAt(slot: number, kind: number): number {
+  return (slot % TIME_BLOCK) * TIME_KINDS + kind;
+}
+
+/** The number under which a deadline is kept. */
+function deadlineOf(token: number, kind: DeadlineKind): number {
+  return (((token >>> KIND_BITS) & SLOT_MASK) << 1) | kind;
 }
 
 /** "10.0.0.1:80", "[::1]:80". */

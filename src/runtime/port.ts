@@ -27,6 +27,12 @@ export interface Goroutine {
   requestId: number;
 }
 
+/**
+ * What a goroutine does each time it gets the CPU, until it would block: a function, or the `run` of an object that has
+ * one (which costs no closure).
+ */
+export type Step = ((g: Goroutine) => void) | { run(g: Goroutine): void };
+
 export interface Endpoint {
   readonly address: Address;
   readonly port: number;
@@ -127,7 +133,7 @@ export interface Runtime {
   readonly trace: Tracepoints;
   readonly network: Network;
   /** Starts a goroutine whose `step` runs whenever it is runnable, until it calls `exit`. */
-  spawn(name: string, step: (g: Goroutine) => void): Goroutine;
+  spawn(name: string, step: Step): Goroutine;
   /** Ends a goroutine; its record goes back to the pool. */
   exit(g: Goroutine): void;
   /** Makes a parked goroutine runnable. */

@@ -9,7 +9,7 @@ import { Timer } from "../base/timers.ts";
 import { Point, type Tracepoints } from "../base/tracepoints.ts";
 import { type SyscallPort, SysOp } from "../socket/syscall-port.ts";
 import { Netpoll } from "./netpoll.ts";
-import type { Goroutine, Runtime } from "./port.ts";
+import type { Goroutine, Runtime, Step } from "./port.ts";
 import { type GoroutineRecord, Scheduler, SLICE_STEPS, TimerHandle } from "./scheduler.ts";
 import { StackNetwork } from "./stack-network.ts";
 
@@ -135,6 +135,7 @@ export class GoRuntime implements Runtime {
   private fireTimers(): void {
     const { timers } = this.scheduler;
     while (timers.fireOne(this.clock.nowNs)) {}
+    this.netpoll.fireDeadlines(this.clock.nowNs);
   }
 
   private askForRun(): void {
@@ -145,7 +146,7 @@ export class GoRuntime implements Runtime {
 
   // ── the program's side ────────────────────────────────────────────────────────────────────────────────────────
 
-  spawn(name: string, step: (g: Goroutine) => void): Goroutine {
+  spawn(name: string, step: Step): Goroutine {
     return this.scheduler.spawn(name, step);
   }
 
@@ -211,7 +212,7 @@ export class GoRuntime implements Runtime {
   counts(): Readonly<Record<string, number>> {
     return {
       goroutines: this.scheduler.all().length,
-      runtimeTimers: this.scheduler.timers.armedCount(),
+      runtimeTimers: this.scheduler.timers.armedCount() + this.netpoll.deadlineCount,
       tokens: this.netpoll.registered,
     };
   }

@@ -7,8 +7,10 @@
 import { assert } from "../base/assert.ts";
 import { type Clock, Cost, type Ns } from "../base/time.ts";
 import { type Timer, Timers } from "../base/timers.ts";
-import type { Goroutine, GoroutineState } from "./port.ts";
+import type { Goroutine, GoroutineState, Step } from "./port.ts";
 
+/** Dead records kept to be used again. */
+const POOL_RECORDS = 1024;
 /** Steps of one `runBatch`, after which the kernel and other processes get their turn. */
 export const SLICE_STEPS = 1024;
 
@@ -17,17 +19,29 @@ export class GoroutineRecord implements Goroutine {
   id = 0;
   name = "";
   state: GoroutineState = "dead";
-  parkedOn = "";
   sinceNs: Ns = 0;
   requestId = 0;
   /** @internal */
-  step: (g: Goroutine) => void = NO_STEP;
+  step: Step = NO_STEP;
+  /** @internal what it waits for, and of which descriptor if that is ≥ 0. */
+  waitsFor = "";
+  /** @internal */
+  waitFd = -1;
   /** @internal `ready` came while it was running. */
   notified = false;
   /** @internal next in the run queue or in the pool. */
   next: GoroutineRecord | null = null;
   /** @internal place in the table of the living. */
   index = -1;
+
+  get parkedOn(): string {
+    return this.waitFd < 0 ? this.waitsFor : `${this.waitsFor} fd ${this.waitFd}`;
+  }
+
+  set parkedOn(on: string) {
+    this.waitsFor = on;
+    this.waitFd = -1;
+  }
 }
 
 function NO_STEP(): void {}
@@ -47,6 +61,7 @@ export class Scheduler {
   private head: GoroutineRecord | null = null;
   private tail: GoroutineRecord | null = null;
   private pool: GoroutineRecord | null = null;
+  private pooled = 0;
   private ids = 0;
 
   constructor(clock: Clock) {
@@ -64,8 +79,9 @@ export class Scheduler {
   }
 
   /** Starts a goroutine; its step runs in the next batch (or later in this one). */
-  spawn(name: string, step: (g: Goroutine) => void): GoroutineRecord {
+  spawn(name: string, step: Step): GoroutineRecord {
     const g = this.pool ?? new GoroutineRecord();
+    if (this.pool !== null) this.pooled--;
     this.pool = g.next;
     g.id = ++this.ids;
     g.name = name;
@@ -107,12 +123,13 @@ export class Scheduler {
     this.enqueue(g);
   }
 
-  /** Parks the running goroutine. */
-  park(goroutine: Goroutine, on: string): void {
+  /** Parks the running goroutine; with an `fd` ≥ 0 it is what it waits for, e.g. "read fd 5". */
+  park(goroutine: Goroutine, on: string, fd = -1): void {
     const g = goroutine as GoroutineRecord;
-    assert(g.state === "running", `park of a goroutine that is ${g.state}`);
+    if (g.state !== "running") assert(false, `park of a goroutine that is ${g.state}`);
     g.state = "parked";
-    g.parkedOn = on;
+    g.waitsFor = on;
+    g.waitFd = fd;
     g.sinceNs = this.clock.nowNs;
   }
 
@@ -146,7 +163,8 @@ export class Scheduler {
     this.current = g;
     this.clock.charge(Cost.goroutineSwitch, 1);
     try {
-      g.step(g);
+      if (typeof g.step === "function") g.step(g);
+      else g.step.run(g);
     } catch (error) {
       this.exit(g);
       throw error;
@@ -179,6 +197,8 @@ export class Scheduler {
   }
 
   private recycle(g: GoroutineRecord): void {
+    if (this.pooled === POOL_RECORDS) return;
+    this.pooled++;
     g.next = this.pool;
     this.pool = g;
   }

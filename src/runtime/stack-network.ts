@@ -6,7 +6,7 @@ import * as linux from "../socket/constants.ts";
 import { SysOp } from "../socket/syscall-port.ts";
 import { StreamConn } from "./conn.ts";
 import { StreamListener } from "./listener.ts";
-import type { Netpoll } from "./netpoll.ts";
+import { type Netpoll, TimeKind } from "./netpoll.ts";
 import type { Conn, Listener, ListenOptions, Network } from "./port.ts";
 
 /** listen(2) backlog when none is asked for: what Go reads from net.core.somaxconn. */
@@ -54,7 +54,7 @@ export class StackNetwork implements Network {
     try {
       const connected = await netpoll.callWithAddress("connect", SysOp.connect, fd, address, port);
       const conn = new StreamConn(netpoll, fd, connected.data, connected.local, { address, port });
-      conn.timing.establishedNs = netpoll.clock.nowNs;
+      conn.note(TimeKind.established, netpoll.clock.nowNs);
       conn.start();
       return conn;
     } catch (error) {

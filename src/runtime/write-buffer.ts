@@ -10,6 +10,9 @@ const CHUNK_BYTES = [1024, 8192, 65536] as const;
 /** How many idle chunks of each size a process keeps: 1, 2 and 4 MiB. */
 const POOL_CHUNKS = [1024, 256, 64] as const;
 
+/** Empty write buffers a process keeps. */
+const POOL_BUFFERS = 1024;
+
 /** One chunk; unsent bytes are [start, end). */
 export class Chunk {
   readonly bytes: Uint8Array;
@@ -25,8 +28,9 @@ export class Chunk {
   }
 }
 
-/** The chunks of one process. */
+/** The chunks of one process, and the buffers made of them: a connection with nothing to send has neither. */
 export class ChunkPool {
+  private readonly buffers: WriteBuffer[] = [];
   private readonly idle: readonly Chunk[][] = CHUNK_BYTES.map(() => []);
 
   /** A chunk for `wanted` bytes (or the largest there is), larger than `after` unless that is the largest. */
@@ -35,6 +39,15 @@ export class ChunkPool {
     let size = after === null ? 0 : Math.min(after.size + 1, last);
     while (size < last && wanted > CHUNK_BYTES[size]) size++;
     return this.idle[size].pop() ?? new Chunk(size);
+  }
+
+  takeBuffer(): WriteBuffer {
+    return this.buffers.pop() ?? new WriteBuffer(this);
+  }
+
+  /** Takes back a buffer that is empty. */
+  giveBuffer(buffer: WriteBuffer): void {
+    if (this.buffers.length < POOL_BUFFERS) this.buffers.push(buffer);
   }
 
   release(chunk: Chunk): void {

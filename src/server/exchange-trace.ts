@@ -17,7 +17,7 @@ export class ExchangeTrace {
   isTraced = false;
   private readonly clock: Clock;
   private readonly trace: Tracepoints;
-  private readonly connId: number;
+  private connId = 0;
   private reqId = 0;
   /** What the handler waits for, 0 while it has the CPU. */
   private waiting: Parked | 0 = 0;
@@ -28,14 +28,14 @@ export class ExchangeTrace {
   private parseFromNs: Ns = 0;
   private responseFrom = -1;
 
-  constructor(clock: Clock, trace: Tracepoints, connId: number) {
+  constructor(clock: Clock, trace: Tracepoints) {
     this.clock = clock;
     this.trace = trace;
-    this.connId = connId;
   }
 
   /** The connection waits for a head. */
-  begin(isFirst: boolean): void {
+  begin(connId: number, isFirst: boolean): void {
+    this.connId = connId;
     this.timing.begin(isFirst);
     this.isOver = true;
     this.waiting = 0;

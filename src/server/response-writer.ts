@@ -6,6 +6,7 @@
 import { Headers } from "../proto/http1/headers.ts";
 import { chunkHead, Framing, LAST_CHUNK, type ResponseEncoder } from "../proto/http1/response-encoder.ts";
 import { statusText } from "../proto/http1/status-text.ts";
+import type { TextBuffer } from "../proto/http1/text-buffer.ts";
 import type { Conn } from "../runtime/port.ts";
 import { utf8, utf8Length, writeUtf8 } from "./utf8.ts";
 
@@ -24,8 +25,12 @@ export interface ResponseSink {
   readonly aborted: boolean;
   /** The handler did something: it is running. */
   touch(): void;
-  /** The last moment to decide whether the connection stays; returns Date and Server-Timing lines. */
-  beforeHead(): string;
+  /** The last moment to decide whether the connection stays. */
+  beforeHead(): void;
+  /** Where a head is put together; used up before anything else runs. */
+  readonly headText: TextBuffer;
+  /** Appends Date and Server-Timing lines. */
+  addOwnFields(out: TextBuffer): void;
   /** The head is made and will be written from stream offset `p0`. */
   headMade(p0: number): void;
   /** Resolves when at most `LOW_WATER_BYTES` are pending or the client is gone. */
@@ -168,14 +173,17 @@ export class ResponseWriter {
   }
 
   private sendHead(sink: ResponseSink, bodyLength: number): void {
-    const extra = sink.beforeHead();
+    sink.beforeHead();
     const mayHaveBody = this.status !== 204 && this.status !== 304;
     if (mayHaveBody && (this.buffered > 0 || bodyLength < 0) && !this.fields.has("Content-Type")) {
       this.fields.set("Content-Type", this.isText ? "text/plain; charset=utf-8" : "application/octet-stream");
     }
-    const head = sink.encoder.head(this.status, this.fields, bodyLength, extra);
-    sink.headMade(sink.conn.sentBytes);
-    sink.conn.writeLatin1(head);
+    const { encoder, headText, conn } = sink;
+    encoder.beginHead(headText, this.status);
+    sink.addOwnFields(headText);
+    encoder.endHead(headText, this.status, this.fields, bodyLength);
+    sink.headMade(conn.sentBytes);
+    conn.write(headText.bytes, 0, headText.length);
     if (this.buffered > 0) this.emit(sink, this.buffer as Uint8Array, this.buffered);
     this.buffered = 0;
   }

@@ -7,22 +7,23 @@
  *        └─ refuse ┴─────► linger ◄─────┘ ──► closed
  *
  * Bytes are read into a buffer all connections share and mostly used up within the step; what is left over when a step
- * ends is kept in the connection's own. So an idle connection owns no buffer.
+ * ends is kept in the connection's own. So an idle connection owns no buffer, and its parser goes back to the pool.
  */
 import { Errno } from "../base/errno.ts";
 import { Cost, NEVER, type Ns } from "../base/time.ts";
 import { Parked } from "../base/tracepoints.ts";
 import { Headers, LocalProtocolError } from "../proto/http1/headers.ts";
-import { ParseEvent, RequestParser } from "../proto/http1/request-parser.ts";
-import { ResponseEncoder } from "../proto/http1/response-encoder.ts";
+import { ParseEvent } from "../proto/http1/request-parser.ts";
+import type { ResponseEncoder } from "../proto/http1/response-encoder.ts";
 import { statusText } from "../proto/http1/status-text.ts";
+import { TextBuffer } from "../proto/http1/text-buffer.ts";
 import { type Conn, type Goroutine, PARKED } from "../runtime/port.ts";
-import { ExchangeTrace } from "./exchange-trace.ts";
+import type { Exchange } from "./exchange.ts";
 import type { Handler } from "./mux.ts";
 import { type ConnectionInfo, Request, RequestError, type RequestSource } from "./request.ts";
 import { HIGH_WATER_BYTES, LOW_WATER_BYTES, type ResponseSink, ResponseWriter } from "./response-writer.ts";
 import type { ServerCore } from "./server-core.ts";
-import { serverTiming } from "./server-timing.ts";
+import { addServerTiming } from "./server-timing.ts";
 
 /** An unread body up to this size is read to its end so that the connection can be kept (Go: 256 KiB). */
 export const DRAIN_MAX_BYTES = 262_144;
@@ -48,12 +49,12 @@ interface BodyWaiter {
 
 export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
   readonly conn: Conn;
-  readonly encoder = new ResponseEncoder();
-  readonly step: (g: Goroutine) => void;
   requests = 0;
   private readonly core: ServerCore;
-  private readonly parser: RequestParser;
-  private readonly seen: ExchangeTrace;
+  /** Null while nothing of a request is here. */
+  private exchange: Exchange | null = null;
+  /** While there is no exchange: stream offset of the next byte. */
+  private offset = 0;
   private g: Goroutine | null = null;
   private phase: Phase = Phase.head;
   private deadline: Deadline = Deadline.none;
@@ -79,10 +80,6 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
   constructor(core: ServerCore, conn: Conn) {
     this.core = core;
     this.conn = conn;
-    this.parser = new RequestParser(core.limits);
-    this.seen = new ExchangeTrace(core.runtime.clock, core.runtime.trace, conn.connId);
-    this.seen.begin(true);
-    this.step = (g) => this.run(g);
   }
 
   // ── ConnectionInfo ────────────────────────────────────────────────────────────────────────────────────────────
@@ -109,7 +106,30 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
 
   /** Between two requests: nobody loses anything if it is closed. */
   get isIdle(): boolean {
-    return this.phase === Phase.head && this.parser.idle && this.at === this.end;
+    return this.phase === Phase.head && this.awaitsHead && this.at === this.end;
+  }
+
+  /** No byte of a next request was parsed. */
+  private get awaitsHead(): boolean {
+    return this.exchange === null || this.exchange.parser.idle;
+  }
+
+  /** The present exchange; the first byte of a request begins it. */
+  private get now(): Exchange {
+    this.exchange ??= this.core.takeExchange(this.conn.connId, this.offset, this.requests === 0);
+    return this.exchange;
+  }
+
+  private get parser() {
+    return this.now.parser;
+  }
+
+  private get seen() {
+    return this.now.seen;
+  }
+
+  get encoder(): ResponseEncoder {
+    return this.now.encoder;
   }
 
   /** Wakes the goroutine so that it sees what changed. */
@@ -128,7 +148,8 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
 
   // ── the goroutine ─────────────────────────────────────────────────────────────────────────────────────────────
 
-  private run(g: Goroutine): void {
+  /** A step: goes on until it would block. */
+  run(g: Goroutine): void {
     this.g = g;
     let mayGoOn = true;
     while (mayGoOn) {
@@ -151,11 +172,20 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
       }
     }
     this.keepInput();
+    if (this.request === null && this.at === this.end && this.exchange?.parser.isFresh === true) this.giveExchange();
+  }
+
+  private giveExchange(): void {
+    if (this.exchange === null) return;
+    this.offset = this.exchange.parser.offset;
+    this.core.giveExchange(this.exchange);
+    this.exchange = null;
   }
 
   private leave(g: Goroutine): void {
     this.conn.close();
-    this.releaseExchange();
+    this.endRequest();
+    this.giveExchange();
     this.g = null;
     this.core.ended(this);
     this.core.runtime.exit(g);
@@ -214,12 +244,12 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
         if (event === ParseEvent.head) return this.beginRequest(g);
         if (event === ParseEvent.error) return this.refuse(this.parser.refusal.status, this.parser.refusal.reason);
       }
-      if (this.core.isClosing && this.parser.idle) return this.close();
+      if (this.core.isClosing && this.awaitsHead) return this.close();
       this.setHeadDeadline();
       const n = this.fill(g, this.core.scratch.length);
       if (n === PARKED) return false;
       if (n > 0) this.seen.timing.noteRead(this.conn.timing);
-      else if (n === -Errno.ETIMEDOUT && !this.parser.idle)
+      else if (n === -Errno.ETIMEDOUT && !this.awaitsHead)
         return this.refuse(408, "the request head did not arrive in time");
       else return this.close();
     }
@@ -227,7 +257,7 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
 
   private setHeadDeadline(): void {
     const { timeouts } = this.core;
-    if (!this.parser.idle) this.setDeadline(Deadline.head, timeouts.headNs);
+    if (!this.awaitsHead) this.setDeadline(Deadline.head, timeouts.headNs);
     else this.setDeadline(Deadline.idle, this.requests === 0 ? timeouts.headNs : timeouts.idleNs);
   }
 
@@ -254,10 +284,14 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
     const headers = new Headers();
     headers.set("Content-Type", "text/plain; charset=utf-8");
     encoder.begin(false, 1, false);
-    const head = encoder.head(status, headers, body.length, core.dateLine());
+    const { headText } = core;
+    encoder.beginHead(headText, status);
+    headText.add(core.dateLine());
+    encoder.endHead(headText, status, headers, body.length);
     encoder.take(body.length);
     seen.responseBegin(conn.sentBytes);
-    conn.writeLatin1(head + body);
+    headText.add(body);
+    conn.write(headText.bytes, 0, headText.length);
     seen.response(conn.sentBytes, status, body.length);
     return this.linger();
   }
@@ -367,7 +401,7 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
     if (isWhole && !this.aborted) isWhole = this.finishResponse(w);
     seen.response(conn.sentBytes, w.status, encoder.bodyBytes);
     const isGone = this.aborted;
-    this.releaseExchange();
+    this.endRequest();
     g.requestId = 0;
     if (!isWhole || isGone) {
       // A body cut short must not look complete.
@@ -406,7 +440,7 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
     }
   }
 
-  private releaseExchange(): void {
+  private endRequest(): void {
     this.request?.release();
     this.response?.release();
     this.request = null;
@@ -416,7 +450,7 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
   }
 
   private nextRequest(): void {
-    this.seen.begin(false);
+    this.seen.begin(this.conn.connId, false);
     this.deadline = Deadline.none;
     this.phase = Phase.head;
   }
@@ -433,8 +467,9 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
       if (!isTraced) return n;
       this.seen.park(Parked.body);
       this.seen.ready();
+      const r = this.request;
       return Promise.resolve(n).then((m) => {
-        this.seen.resumed();
+        if (this.request === r) this.seen.resumed();
         return m;
       });
     }
@@ -446,7 +481,10 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
     });
     this.wake();
     if (!isTraced) return waited;
-    return waited.finally(() => this.seen.resumed());
+    const r = this.request;
+    return waited.finally(() => {
+      if (this.request === r) this.seen.resumed();
+    });
   }
 
   /** RFC 9110 §10.1.1: the client waits for this before it sends the body. */
@@ -586,15 +624,25 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
     this.seen.run();
   }
 
-  beforeHead(): string {
+  get headText(): TextBuffer {
+    return this.core.headText;
+  }
+
+  beforeHead(): void {
     const { core, parser, encoder } = this;
     if (this.isSettled && !this.isBodyOver && (this.mustContinue || parser.bodyRemaining > DRAIN_MAX_BYTES))
       encoder.keepAlive = false;
     if (core.isClosing) encoder.keepAlive = false;
     core.runtime.clock.charge(Cost.encode, 1);
-    const date = core.dateLine();
-    const timing = core.hasServerTiming ? this.serverTiming() : "";
-    return timing === "" ? date : `${date}Server-Timing: ${timing}\r\n`;
+  }
+
+  addOwnFields(out: TextBuffer): void {
+    const { core } = this;
+    out.add(core.dateLine());
+    if (!core.hasServerTiming) return;
+    out.add("Server-Timing: ");
+    this.addServerTiming(out);
+    out.add("\r\n");
   }
 
   headMade(p0: number): void {
@@ -639,21 +687,28 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
 
   async sleep(durationNs: Ns): Promise<void> {
     const r = this.request;
-    this.seen.run();
-    this.seen.park(Parked.sleep);
+    // A handler that goes on after its end has no exchange any more.
+    this.exchange?.seen.run();
+    this.exchange?.seen.park(Parked.sleep);
     await this.core.runtime.sleep(durationNs);
-    if (this.request === r) this.seen.resumed();
+    if (r !== null && this.request === r) this.seen.resumed();
   }
 
   serverTiming(): string {
-    return serverTiming(this.seen.timing, this.conn.timing, this.core.runtime.clock.nowNs);
+    const out = new TextBuffer();
+    this.addServerTiming(out);
+    return out.toString();
+  }
+
+  private addServerTiming(out: TextBuffer): void {
+    addServerTiming(out, this.seen.timing, this.conn.timing, this.core.runtime.clock.nowNs);
   }
 
   async burn(durationNs: Ns): Promise<void> {
     const r = this.request;
-    this.seen.burning(true);
+    this.exchange?.seen.burning(true);
     await this.core.runtime.burn(durationNs);
-    if (this.request === r) this.seen.burning(false);
+    if (r !== null && this.request === r) this.seen.burning(false);
   }
 }
 

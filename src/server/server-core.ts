@@ -1,7 +1,9 @@
 /** What all connections of one server share. */
 import type { Ns } from "../base/time.ts";
 import type { RequestLimits } from "../proto/http1/limits.ts";
+import { TextBuffer } from "../proto/http1/text-buffer.ts";
 import type { Runtime } from "../runtime/port.ts";
+import { Exchange } from "./exchange.ts";
 import type { DateLine } from "./http-date.ts";
 import { type Handler, ServeMux } from "./mux.ts";
 import type { Request } from "./request.ts";
@@ -32,8 +34,9 @@ export interface ServerStats {
 
 /** Bytes one read takes at most. */
 const SCRATCH_BYTES = 65_536;
-/** Free collect buffers kept. */
-const POOL_MAX = 256;
+/** Free collect buffers kept, and free exchanges (some 2 kB each): what async handlers need at once. */
+const BUFFERS_MAX = 256;
+const EXCHANGES_MAX = 1024;
 /** Requests served before the process's other goroutines get a turn, however many are pipelined. */
 const REQUESTS_PER_TURN = 64;
 
@@ -45,6 +48,8 @@ export class ServerCore {
   readonly handler: Handler;
   readonly mux: ServeMux | null;
   readonly scratch = new Uint8Array(SCRATCH_BYTES);
+  /** Where heads are put together. */
+  readonly headText = new TextBuffer();
   readonly stats: ServerStats = { connections: 0, requests: 0, refused: 0, handlerErrors: 0 };
   readonly living = new Set<ServeConn>();
   /** No request after the present ones. */
@@ -55,6 +60,7 @@ export class ServerCore {
   private readonly date: DateLine | null;
   private readonly onError: (error: unknown, request: Request) => void;
   private readonly buffers: Uint8Array[] = [];
+  private readonly exchanges: Exchange[] = [];
 
   constructor(
     runtime: Runtime,
@@ -98,11 +104,24 @@ export class ServerCore {
     if (this.living.size === 0) this.onEmpty();
   }
 
+  /** An exchange whose parser begins at stream offset `offset` of connection `connId`. */
+  takeExchange(connId: number, offset: number, isFirst: boolean): Exchange {
+    const { runtime } = this;
+    const exchange = this.exchanges.pop() ?? new Exchange(this.limits, runtime.clock, runtime.trace);
+    exchange.parser.reset(offset);
+    exchange.seen.begin(connId, isFirst);
+    return exchange;
+  }
+
+  giveExchange(exchange: Exchange): void {
+    if (this.exchanges.length < EXCHANGES_MAX) this.exchanges.push(exchange);
+  }
+
   takeBuffer(): Uint8Array {
     return this.buffers.pop() ?? new Uint8Array(COLLECT_BYTES);
   }
 
   giveBuffer(buffer: Uint8Array): void {
-    if (this.buffers.length < POOL_MAX) this.buffers.push(buffer);
+    if (this.buffers.length < BUFFERS_MAX) this.buffers.push(buffer);
   }
 }

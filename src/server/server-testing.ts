@@ -19,6 +19,7 @@ import type {
   Listener,
   Network,
   Runtime,
+  Step,
 } from "../runtime/port.ts";
 import { PARKED } from "../runtime/port.ts";
 
@@ -33,9 +34,9 @@ class FakeGoroutine implements Goroutine {
   isNotified = false;
   readonly id: number;
   readonly name: string;
-  readonly step: (g: Goroutine) => void;
+  readonly step: Step;
 
-  constructor(id: number, name: string, step: (g: Goroutine) => void) {
+  constructor(id: number, name: string, step: Step) {
     this.id = id;
     this.name = name;
     this.step = step;
@@ -99,7 +100,8 @@ export class FakeRuntime implements Runtime {
       if (g.state === "dead") continue;
       g.state = "running";
       g.isNotified = false;
-      g.step(g);
+      if (typeof g.step === "function") g.step(g);
+      else g.step.run(g);
       this.network.flushAll();
       const state = g.state as GoroutineState;
       if (state === "running" || (state === "parked" && g.isNotified)) this.enqueue(g);
@@ -112,7 +114,7 @@ export class FakeRuntime implements Runtime {
     this.queue.push(g);
   }
 
-  spawn(name: string, step: (g: Goroutine) => void): Goroutine {
+  spawn(name: string, step: Step): Goroutine {
     const g = new FakeGoroutine(++this.goroutineIds, name, step);
     this.living.add(g);
     this.queue.push(g);

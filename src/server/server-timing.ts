@@ -4,6 +4,7 @@
  */
 import type { StageName } from "../base/stages.ts";
 import type { Ns } from "../base/time.ts";
+import type { TextBuffer } from "../proto/http1/text-buffer.ts";
 import type { ConnTiming } from "../runtime/port.ts";
 
 /** What the server itself saw of one request, in ns; 0 = did not happen. */
@@ -44,37 +45,44 @@ export class RequestTiming {
   }
 }
 
-/** The field's value; "" if nothing is known. */
-export function serverTiming(own: RequestTiming, conn: Readonly<ConnTiming>, nowNs: Ns): string {
-  let text = "";
+/** Appends the field's value; nothing if nothing is known. */
+export function addServerTiming(
+  out: TextBuffer,
+  own: Readonly<RequestTiming>,
+  conn: Readonly<ConnTiming>,
+  nowNs: Ns,
+): void {
+  const from = out.length;
   if (own.isFirst && conn.synNs > 0) {
-    text = add(text, "syn-queue", conn.establishedNs - conn.synNs);
-    text = add(text, "accept-queue", conn.acceptedNs - conn.establishedNs);
+    add(out, from, "syn-queue;dur=", conn.establishedNs - conn.synNs);
+    add(out, from, "accept-queue;dur=", conn.acceptedNs - conn.establishedNs);
   }
   if (own.readNs > 0 && own.queuedNs > 0) {
-    if (own.arrivedNs > 0) text = add(text, "softirq", own.queuedNs - own.arrivedNs);
+    if (own.arrivedNs > 0) add(out, from, "softirq;dur=", own.queuedNs - own.arrivedNs);
     // Bytes that came before accept waited there: that time has its name already.
-    text = add(text, "receive-queue", own.readNs - Math.max(own.queuedNs, own.isFirst ? conn.acceptedNs : 0));
+    add(out, from, "receive-queue;dur=", own.readNs - Math.max(own.queuedNs, own.isFirst ? conn.acceptedNs : 0));
   }
-  text = add(text, "parse", own.parseNs);
+  add(out, from, "parse;dur=", own.parseNs);
   if (own.handlerBeginNs > 0) {
     const waits = own.bodyWaitNs + own.writeWaitNs + own.ownWaitNs;
-    text = add(text, "route", own.routeNs);
-    text = add(text, "process", nowNs - own.handlerBeginNs - waits);
-    if (own.bodyWaitNs > 0) text = add(text, "client", own.bodyWaitNs);
-    if (own.ownWaitNs > 0) text = add(text, "handler", own.ownWaitNs);
+    add(out, from, "route;dur=", own.routeNs);
+    add(out, from, "process;dur=", nowNs - own.handlerBeginNs - waits);
+    if (own.bodyWaitNs > 0) add(out, from, "client;dur=", own.bodyWaitNs);
+    if (own.ownWaitNs > 0) add(out, from, "handler;dur=", own.ownWaitNs);
   }
-  return text;
 }
 
-function add(text: string, stage: StageName, durationNs: Ns): string {
-  const item = `${stage};dur=${milliseconds(durationNs)}`;
-  return text === "" ? item : `${text}, ${item}`;
+function add(out: TextBuffer, from: number, metric: `${StageName};dur=`, durationNs: Ns): void {
+  if (out.length > from) out.add(", ");
+  addMilliseconds(out.add(metric), durationNs);
 }
 
 /** ns as ms with three decimals; what looks negative (times of two clocks) is 0. */
-export function milliseconds(durationNs: Ns): string {
+export function addMilliseconds(out: TextBuffer, durationNs: Ns): void {
   const us = durationNs > 0 ? Math.round(durationNs / 1000) : 0;
-  const rest = us % 1000;
-  return `${(us - rest) / 1000}.${rest < 10 ? "00" : rest < 100 ? "0" : ""}${rest}`;
+  const ms = Math.floor(us / 1000);
+  out
+    .addNumber(ms)
+    .add(".")
+    .addNumber(us - ms * 1000, 3);
 }

@@ -110,7 +110,7 @@ function acceptLoop(core: ServerCore, listener: Listener, isClosed: () => boolea
       const served = new ServeConn(core, accepted);
       core.living.add(served);
       core.stats.connections++;
-      runtime.spawn("serveConn", served.step);
+      runtime.spawn("serveConn", served);
     }
   };
 }

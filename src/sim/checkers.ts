@@ -63,20 +63,21 @@ export class ConservationChecker {
 
   /** Throws `CheckError` with the books if they do not balance. For `SimOptions.afterStep`. */
   check(nowNs: Ns): void {
+    const held = this.holders.map((holder) => holder.holdings());
     for (const [i, ledger] of this.ledgers.entries()) {
       checkCounters(ledger, this.before[i], nowNs);
-      checkFrames(ledger, nowNs);
+      checkFrames(ledger, sumOf(held[i], "skbs"), nowNs);
     }
-    for (const arena of this.arenas) this.checkArena(arena, nowNs);
+    for (const arena of this.arenas) this.checkArena(arena, held, nowNs);
   }
 
   /** Adds up what the holders of an arena own; looks closer only if the sums differ from what is out. */
-  private checkArena(arena: Arena, nowNs: Ns): void {
+  private checkArena(arena: Arena, held: readonly (readonly Holding[])[], nowNs: Ns): void {
     const skbs = new Map<SkBuffPool, number>();
     let slots = 0;
-    for (const holder of this.holders) {
+    for (const [i, holder] of this.holders.entries()) {
       if (holder.pool.arena !== arena) continue;
-      const holdings = holder.holdings();
+      const holdings = held[i];
       const owned = sumOf(holdings, "skbs");
       skbs.set(holder.pool, (skbs.get(holder.pool) ?? 0) + owned);
       slots += owned + sumOf(holdings, "slots");
@@ -112,10 +113,10 @@ function checkCounters(ledger: HostLedger, before: Float64Array, nowNs: Ns): voi
   before.set(counts);
 }
 
-function checkFrames(ledger: HostLedger, nowNs: Ns): void {
+/** `owned`: skbs the host holds. */
+function checkFrames(ledger: HostLedger, owned: number, nowNs: Ns): void {
   const { drops, name } = ledger.env;
   const delivered = drops.counts[DropReason.consumed];
-  const owned = sumOf(ledger.holdings(), "skbs");
   const accounted = delivered + drops.total + ledger.framesOut + owned;
   if (ledger.framesIn === accounted) return;
   const ended = `${delivered} delivered + ${drops.total} dropped + ${ledger.framesOut} out`;

@@ -79,7 +79,11 @@ export class Arena {
     return this.free[0].outstanding + this.free[1].outstanding + this.free[2].outstanding;
   }
 
-  /** True while more than a quarter of the slots of this size are free: then received payload may stay in its frame. */
+  /**
+   * True while more than a quarter of the slots of this size are free. What waits for somebody's pleasure (stream pages,
+   * out-of-order segments, fragments, packets without a MAC address) may take one only then: the last quarter is for
+   * frames in motion, or a few idle peers could leave the whole host deaf.
+   */
   isRoomy(slotBytes: number): boolean {
     const list = this.free[slotBytes === SMALL_SLOT ? 0 : slotBytes === FRAME_SLOT ? 1 : 2] as FreeList;
     return list.outstanding * 4 < list.capacity * 3;

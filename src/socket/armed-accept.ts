@@ -24,7 +24,7 @@ interface AcceptOffer {
   readonly child: TcpConnection;
 }
 
-export class ArmedAccept implements Stallable {
+export class ArmedAccept extends WaitEntry implements Stallable {
   readonly stream: InetStream;
   private readonly process: Process;
   private readonly completions: CompletionQueue;
@@ -32,8 +32,8 @@ export class ArmedAccept implements Stallable {
   private readonly token: number;
   private gid: number;
   private offers: AcceptOffer[] = [];
-  private readonly entry: WaitEntry;
-  private readonly name = new SocketName();
+  private readonly peer = new SocketName();
+  private readonly local = new SocketName();
   private parked = false;
   private disarmed = false;
 
@@ -45,14 +45,18 @@ export class ArmedAccept implements Stallable {
     token: number,
     gid: number,
   ) {
+    super();
     this.process = process;
     this.completions = completions;
     this.stream = stream;
     this.fd = fd;
     this.token = token;
     this.gid = gid;
-    this.entry = new WaitEntry((key) => (key === 0 || (key & EPOLLIN) !== 0) && this.pump());
-    stream.waiters.add(this.entry, true);
+    stream.waiters.add(this, true);
+  }
+
+  override wake(key: number): boolean {
+    return (key === 0 || (key & EPOLLIN) !== 0) && this.pump();
   }
 
   /** Offers what can be offered; true if anything was posted. */
@@ -92,7 +96,7 @@ export class ArmedAccept implements Stallable {
   /** Withdraws all offers and leaves the wait queue. */
   disarm(): void {
     this.disarmed = true;
-    this.stream.waiters.remove(this.entry);
+    this.stream.waiters.remove(this);
     this.completions.unstall(this);
     for (const { fd, child } of this.offers) {
       this.process.fds.unreserve(fd);
@@ -108,9 +112,10 @@ export class ArmedAccept implements Stallable {
   onFailed: () => void = () => {};
 
   private offer(fd: number, child: TcpConnection): void {
-    const { completions, process, name } = this;
+    const { completions, process, peer, local } = this;
     const { trace } = process.context.env;
     this.offers.push({ fd, child });
+    this.stream.offered ??= [];
     this.stream.offered.push(child);
     if (this.parked) {
       this.parked = false;
@@ -123,10 +128,9 @@ export class ArmedAccept implements Stallable {
     completions.setData(child.connId);
     completions.setBytes(0, process.context.tcp.sendSpace(child));
     completions.setTimes(child.synReceivedNs, child.establishedNs);
-    name.set(child.remoteAddress, child.remotePort);
-    completions.setPeer(name);
-    name.set(child.localAddress, child.localPort);
-    completions.setLocal(name);
+    peer.set(child.remoteAddress, child.remotePort);
+    local.set(child.localAddress, child.localPort);
+    completions.setNames(peer, local);
     completions.publish();
   }
 
@@ -150,7 +154,7 @@ export class ArmedAccept implements Stallable {
 
   private unmark(child: TcpConnection): void {
     const { offered } = this.stream;
-    const index = offered.indexOf(child);
-    if (index >= 0) offered.splice(index, 1);
+    const index = offered?.indexOf(child) ?? -1;
+    if (index >= 0) offered?.splice(index, 1);
   }
 }

@@ -17,37 +17,92 @@ import { WaitEntry } from "./wait-queue.ts";
 /** Runs and bytes offered and not yet taken, at most, per connection. */
 export const MAX_RECEIVE_RUNS = 16;
 export const MAX_RECEIVE_BYTES = 512 * 1024;
+/** Free records of offered runs a process keeps. */
+const IDLE_RUNS = 1024;
 
 const NOTHING = new Uint8Array(1);
 const KEYS = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 
-export class ArmedReceive implements Stallable {
-  readonly stream: InetStream;
-  private readonly process: Process;
-  private readonly completions: CompletionQueue;
+/** The runs offered and not taken of one connection. */
+class OfferedRuns {
+  bytes = 0;
+  count = 0;
+  /** What is left of the oldest run; lengths of those behind it, oldest first. */
+  private firstBytes = 0;
+  private later: number[] | null = null;
+
+  push(length: number): void {
+    this.bytes += length;
+    if (this.count++ === 0) {
+      this.firstBytes = length;
+      return;
+    }
+    this.later ??= [];
+    this.later.push(length);
+  }
+
+  /** Takes the oldest `bytes`. */
+  take(bytes: number): void {
+    this.bytes -= bytes;
+    let left = bytes;
+    while (left > 0 && left >= this.firstBytes) {
+      left -= this.firstBytes;
+      this.firstBytes = this.later?.shift() ?? 0;
+      this.count--;
+    }
+    this.firstBytes -= left;
+  }
+}
+
+/** What the armed receives of one process share: a connection of which nothing is offered has no `OfferedRuns`. */
+export class ReceiveContext {
+  readonly process: Process;
+  readonly completions: CompletionQueue;
+  /** The reused record of `receivePeek`. */
+  readonly run: ReceivedRun = { address: 0, len: 0, offset: 0, arrivedNs: 0, queuedNs: 0 };
+  private readonly idleRuns: OfferedRuns[] = [];
+
+  constructor(process: Process, completions: CompletionQueue) {
+    this.process = process;
+    this.completions = completions;
+  }
+
+  takeRuns(): OfferedRuns {
+    return this.idleRuns.pop() ?? new OfferedRuns();
+  }
+
+  /** Takes back what is empty. */
+  giveRuns(runs: OfferedRuns): void {
+    if (this.idleRuns.length < IDLE_RUNS) this.idleRuns.push(runs);
+  }
+}
+
+export class ArmedReceive extends WaitEntry implements Stallable {
+  private readonly context: ReceiveContext;
+  private readonly stream: InetStream;
   private readonly fd: number;
-  private readonly run: ReceivedRun;
   private token = 0;
   private gid = 0;
-  /** Lengths of the runs offered and not taken, oldest at `firstRun`. */
-  private readonly runs = new Int32Array(MAX_RECEIVE_RUNS);
-  private firstRun = 0;
-  private runCount = 0;
-  private offeredBytes = 0;
-  private armed = false;
+  /** What is offered; null if nothing is. */
+  private runs: OfferedRuns | null = null;
   private parked = false;
   /** The end of the stream was posted. */
   private atEnd = false;
-  private readonly entry: WaitEntry;
 
-  /** `run` is the server's reused record. */
-  constructor(process: Process, completions: CompletionQueue, stream: InetStream, fd: number, run: ReceivedRun) {
-    this.process = process;
-    this.completions = completions;
+  constructor(context: ReceiveContext, stream: InetStream, fd: number) {
+    super();
+    this.context = context;
     this.stream = stream;
     this.fd = fd;
-    this.run = run;
-    this.entry = new WaitEntry((key) => (key === 0 || (key & KEYS) !== 0) && this.pump());
+  }
+
+  /** Armed: it stands in the wait queue. */
+  private get armed(): boolean {
+    return this.queued;
+  }
+
+  private get offeredBytes(): number {
+    return this.runs === null ? 0 : this.runs.bytes;
   }
 
   /** Arms; -EALREADY if it is. */
@@ -55,43 +110,46 @@ export class ArmedReceive implements Stallable {
     if (this.armed) return -Errno.EALREADY;
     this.token = token;
     this.gid = gid;
-    this.armed = true;
-    this.stream.waiters.add(this.entry);
+    this.stream.waiters.add(this);
     this.pump();
     return 0;
   }
 
+  override wake(key: number): boolean {
+    return (key === 0 || (key & KEYS) !== 0) && this.pump();
+  }
+
   /** Offers what can be offered, then the end; true if anything was posted. */
   pump(): boolean {
-    const { tcp } = this.process.context;
+    const { completions, process, run } = this.context;
+    const { tcp } = process.context;
     let posted = false;
-    while (this.armed && this.runCount < MAX_RECEIVE_RUNS && this.offeredBytes < MAX_RECEIVE_BYTES) {
-      if (!tcp.receivePeek(this.stream.tcb, this.offeredBytes, this.run)) {
+    while (this.armed && this.mayOffer) {
+      if (!tcp.receivePeek(this.stream.tcb, this.offeredBytes, run)) {
         if (this.finish()) return true;
         break;
       }
-      if (!this.completions.hasRoom && this.completions.stall(this)) break;
+      if (!completions.hasRoom && completions.stall(this)) break;
       this.offer();
       posted = true;
     }
-    if (this.armed && this.runCount === 0 && !this.parked) this.park();
+    if (!this.parked && this.runs === null && this.armed) this.park();
     return posted;
+  }
+
+  private get mayOffer(): boolean {
+    const { runs } = this;
+    return runs === null || (runs.count < MAX_RECEIVE_RUNS && runs.bytes < MAX_RECEIVE_BYTES);
   }
 
   /** read: takes `bytes` of the oldest offers. 0, or -EINVAL if less was offered. */
   take(bytes: number, gid: number): number {
     if (bytes < 0 || bytes > this.offeredBytes) return -Errno.EINVAL;
-    const { process } = this;
+    const { process } = this.context;
     this.gid = gid;
-    this.offeredBytes -= bytes;
-    for (let left = bytes; left > 0; ) {
-      const length = this.runs[this.firstRun] as number;
-      const part = Math.min(left, length);
-      this.runs[this.firstRun] = length - part;
-      left -= part;
-      if (part < length) break;
-      this.firstRun = (this.firstRun + 1) % MAX_RECEIVE_RUNS;
-      this.runCount--;
+    if (this.runs !== null) {
+      this.runs.take(bytes);
+      if (this.runs.count === 0) this.dropRuns(this.runs);
     }
     process.context.tcp.receiveTake(this.stream.tcb, bytes);
     process.leave(Call.read, this.fd, bytes, 0, 0, bytes);
@@ -100,20 +158,25 @@ export class ArmedReceive implements Stallable {
     return 0;
   }
 
+  private dropRuns(runs: OfferedRuns): void {
+    this.runs = null;
+    this.context.giveRuns(runs);
+  }
+
   /** Leaves the wait queue. What was offered may still be taken. */
   disarm(): void {
-    this.armed = false;
-    this.stream.waiters.remove(this.entry);
-    this.completions.unstall(this);
+    this.stream.waiters.remove(this);
+    this.context.completions.unstall(this);
   }
 
   private offer(): void {
-    const { run, completions, process, stream } = this;
+    const { stream } = this;
+    const { run, completions, process } = this.context;
     const { trace } = process.context.env;
     const { connId } = stream.tcb;
     const len = Math.min(run.len, MAX_RECEIVE_BYTES - this.offeredBytes);
-    this.runs[(this.firstRun + this.runCount++) % MAX_RECEIVE_RUNS] = len;
-    this.offeredBytes += len;
+    this.runs ??= this.context.takeRuns();
+    this.runs.push(len);
     if (this.parked) {
       this.parked = false;
       this.log(Call.ready, 0);
@@ -140,15 +203,17 @@ export class ArmedReceive implements Stallable {
     }
     this.log(Call.read, end);
     this.disarm();
-    this.completions.begin(this.token, end, 0, this.fd);
-    this.completions.setData(this.stream.tcb.connId);
-    this.completions.publish();
+    const { completions } = this.context;
+    completions.begin(this.token, end, 0, this.fd);
+    completions.setData(this.stream.tcb.connId);
+    completions.publish();
     return true;
   }
 
   /** The reader has taken all bytes and been told of the end: as far as read(2) would have got. */
   private readEnd(): void {
-    if (this.atEnd && this.offeredBytes === 0) this.process.context.tcp.receive(this.stream.tcb, NOTHING, 0, 1, 0);
+    if (!this.atEnd || this.offeredBytes > 0) return;
+    this.context.process.context.tcp.receive(this.stream.tcb, NOTHING, 0, 1, 0);
   }
 
   private park(): void {
@@ -158,6 +223,6 @@ export class ArmedReceive implements Stallable {
   }
 
   private log(call: number, result: number): void {
-    this.process.logAs(this.gid, call, this.fd, 0, 0, 0, result);
+    this.context.process.logAs(this.gid, call, this.fd, 0, 0, 0, result);
   }
 }

@@ -8,7 +8,7 @@
 
 import type { Clock } from "../base/time.ts";
 import { Cost } from "../base/time.ts";
-import type { SocketName } from "./file.ts";
+import { SocketName } from "./file.ts";
 import { Control, CQ_WORDS, Cq, type SyscallRings } from "./rings.ts";
 
 /** An armed call that found the ring full; asked again when there is room. */
@@ -21,6 +21,8 @@ class Overflowed {
   readonly words = new Int32Array(CQ_WORDS);
   readonly doubles = new Float64Array(this.words.buffer);
 }
+
+const NO_NAME = new SocketName();
 
 export class CompletionQueue {
   private readonly rings: SyscallRings;
@@ -55,7 +57,7 @@ export class CompletionQueue {
 
   /** The process sleeps: what is posted now wakes it. */
   get isProcessAsleep(): boolean {
-    return Atomics.load(this.rings.control, Control.processSleeping) === 1;
+    return this.rings.load(Control.processSleeping) === 1;
   }
 
   /** Starts a completion. Fill it with the setters, then `publish`. */
@@ -70,13 +72,18 @@ export class CompletionQueue {
       this.words = this.rings.cq;
       this.doubles = this.rings.cqDoubles;
       this.at = (this.tail & (this.rings.sizes.completions - 1)) * CQ_WORDS;
-      this.words.fill(0, this.at, this.at + CQ_WORDS);
     }
-    const { words, at } = this;
+    const { words, doubles, at } = this;
     words[at + Cq.token] = token;
     words[at + Cq.result] = result;
     words[at + Cq.flags] = flags;
     words[at + Cq.fd] = fd;
+    words[at + Cq.data] = 0;
+    words[at + Cq.address] = 0;
+    doubles[(at + Cq.offset) >> 1] = 0;
+    doubles[(at + Cq.arrivedNs) >> 1] = 0;
+    doubles[(at + Cq.queuedNs) >> 1] = 0;
+    words[at + Cq.hasNames] = 0;
   }
 
   setData(data: number): void {
@@ -94,25 +101,25 @@ export class CompletionQueue {
     this.doubles[(this.at + Cq.queuedNs) >> 1] = queuedNs;
   }
 
-  setPeer(name: SocketName): void {
-    this.setName(Cq.peerWords, Cq.peerPort, name);
-  }
-
-  setLocal(name: SocketName): void {
-    this.setName(Cq.localWords, Cq.localPort, name);
+  /** The peer's name (or the one asked for) and our own, as far as there is one. */
+  setNames(peer: SocketName | null, local: SocketName | null): void {
+    const { words, at } = this;
+    words[at + Cq.hasNames] = 1;
+    this.setName(Cq.peerWords, Cq.peerPort, peer ?? NO_NAME);
+    this.setName(Cq.localWords, Cq.localPort, local ?? NO_NAME);
   }
 
   /** Hands the completion begun last to the process. */
   publish(): void {
     if (this.pending === null) {
       this.tail = (this.tail + 1) | 0;
-      Atomics.store(this.rings.control, Control.cqTail, this.tail);
+      this.rings.store(Control.cqTail, this.tail);
       this.notify();
       return;
     }
     this.overflowed.push(this.pending);
     this.pending = null;
-    Atomics.store(this.rings.control, Control.overflow, 1);
+    this.rings.store(Control.overflow, 1);
     // The process may have made room before it could see the word: look again.
     if (this.space() > 0) this.drain();
   }
@@ -127,10 +134,10 @@ export class CompletionQueue {
   /** Remembers an armed call that met a full ring. False if there is room after all: go on. */
   stall(call: Stallable): boolean {
     this.stalled.add(call);
-    Atomics.store(this.rings.control, Control.overflow, 1);
+    this.rings.store(Control.overflow, 1);
     if (!this.hasRoom) return true;
     this.stalled.delete(call);
-    if (this.stalled.size === 0) Atomics.store(this.rings.control, Control.overflow, 0);
+    if (this.stalled.size === 0) this.rings.store(Control.overflow, 0);
     return false;
   }
 
@@ -141,6 +148,7 @@ export class CompletionQueue {
 
   /** Moves what waits into the ring and lets stalled calls go on, as far as there is room. */
   resume(): void {
+    if (this.overflowed.length === 0 && this.stalled.size === 0) return;
     this.drain();
     for (const call of [...this.stalled]) {
       if (!this.hasRoom) return;
@@ -148,7 +156,7 @@ export class CompletionQueue {
       call.pump();
     }
     if (this.overflowed.length === 0 && this.stalled.size === 0) {
-      Atomics.store(this.rings.control, Control.overflow, 0);
+      this.rings.store(Control.overflow, 0);
     }
   }
 
@@ -159,7 +167,7 @@ export class CompletionQueue {
       const at = (this.tail & (this.rings.sizes.completions - 1)) * CQ_WORDS;
       cq.set((this.overflowed[moved++] as Overflowed).words, at);
       this.tail = (this.tail + 1) | 0;
-      Atomics.store(this.rings.control, Control.cqTail, this.tail);
+      this.rings.store(Control.cqTail, this.tail);
     }
     if (moved === 0) return;
     this.overflowed.splice(0, moved);
@@ -167,15 +175,15 @@ export class CompletionQueue {
   }
 
   private space(): number {
-    const used = (this.tail - Atomics.load(this.rings.control, Control.cqHead)) >>> 0;
+    const used = (this.tail - this.rings.load(Control.cqHead)) >>> 0;
     return this.rings.sizes.completions - used;
   }
 
   /** One `toProcess` from the first completion until the process has seen the ring empty. */
   private notify(): void {
-    const { control } = this.rings;
-    if (Atomics.exchange(control, Control.notified, 1) === 1) return;
-    if (Atomics.load(control, Control.processSleeping) === 1) this.clock.charge(Cost.wakeup, 1);
+    const { rings } = this;
+    if (rings.exchange(Control.notified, 1) === 1) return;
+    if (rings.load(Control.processSleeping) === 1) this.clock.charge(Cost.wakeup, 1);
     this.toProcess();
   }
 

@@ -30,8 +30,8 @@ export class EpollEvents {
   }
 }
 
-/** A watched file (Linux struct epitem). */
-export class EpollItem implements FileWatch {
+/** A watched file (Linux struct epitem), standing in the file's wait queue. */
+export class EpollItem extends WaitEntry implements FileWatch {
   readonly epoll: EpollFile;
   readonly file: File;
   readonly fd: number;
@@ -40,18 +40,25 @@ export class EpollItem implements FileWatch {
   /** Stands in the ready list. */
   ready = false;
   /** @internal ready list */
-  next: EpollItem | null = null;
+  nextReady: EpollItem | null = null;
   /** @internal ready list */
-  prev: EpollItem | null = null;
-  readonly entry: WaitEntry;
+  prevReady: EpollItem | null = null;
+  /** @internal items of the same file */
+  nextWatch: FileWatch | null = null;
+  /** @internal items of the same descriptor */
+  nextOfFd: EpollItem | null = null;
 
   constructor(epoll: EpollFile, file: File, fd: number, events: number, data: number) {
+    super();
     this.epoll = epoll;
     this.file = file;
     this.fd = fd;
     this.events = events;
     this.data = data;
-    this.entry = new WaitEntry((key) => epoll.itemWoken(this, key));
+  }
+
+  override wake(key: number): boolean {
+    return this.epoll.itemWoken(this, key);
   }
 
   release(): void {
@@ -60,18 +67,21 @@ export class EpollItem implements FileWatch {
 }
 
 export class EpollFile extends File {
-  override readonly kind: FileKind = "epoll";
   /**
    * Items by fd. An fd can name another file after close and reopen, so each fd keeps a list (Linux keys by file and
    * fd).
    */
-  private readonly items = new Map<number, EpollItem[]>();
+  private readonly items: (EpollItem | null | undefined)[] = [];
   private count = 0;
   private readyHead: EpollItem | null = null;
   private readyTail: EpollItem | null = null;
 
   constructor(context: SocketContext) {
     super(context, k.O_RDWR);
+  }
+
+  override get kind(): FileKind {
+    return "epoll";
   }
 
   /** Watched files. */
@@ -86,14 +96,14 @@ export class EpollFile extends File {
     if ((events & k.EPOLLEXCLUSIVE) !== 0 && op !== k.EPOLL_CTL_DEL) {
       if (op === k.EPOLL_CTL_MOD || (events & ~EXCLUSIVE_OK) !== 0) return -Errno.EINVAL;
     }
-    const item = this.items.get(fd)?.find((i) => i.file === file);
+    const item = this.itemOf(fd, file);
     switch (op) {
       case k.EPOLL_CTL_ADD:
         return item ? -Errno.EEXIST : this.addItem(fd, file, events, data);
       case k.EPOLL_CTL_DEL:
         if (!item) return -Errno.ENOENT;
         this.forget(item);
-        file.watches.delete(item);
+        file.removeWatch(item);
         return 0;
       case k.EPOLL_CTL_MOD:
         if (!item) return -Errno.ENOENT;
@@ -132,27 +142,23 @@ export class EpollFile extends File {
     if ((item.events & ~PRIVATE_BITS) === 0) return false;
     if (key !== 0 && (key & item.events) === 0) return false;
     if (!item.ready) this.pushReady(item);
-    const told = this.waiters.length > 0;
+    const told = this.hasWaiters;
     if (told) this.waiters.wake(k.EPOLLIN | k.EPOLLRDNORM);
     return told || (item.events & k.EPOLLEXCLUSIVE) === 0;
   }
 
   /** @internal Drops an item: EPOLL_CTL_DEL, or its file was closed. */
   forget(item: EpollItem): void {
-    const list = this.items.get(item.fd);
-    const index = list?.indexOf(item) ?? -1;
-    if (!list || index < 0) return;
-    list.splice(index, 1);
-    if (list.length === 0) this.items.delete(item.fd);
+    if (!this.unlist(item)) return;
     this.unready(item);
-    item.file.waiters.remove(item.entry);
+    item.file.waiters.remove(item);
     this.count--;
     this.context.counts.epollItems--;
   }
 
   /** Ready if any listed item is true now (ep_eventpoll_poll). */
   override poll(): number {
-    for (let item = this.readyHead; item !== null; item = item.next) {
+    for (let item = this.readyHead; item !== null; item = item.nextReady) {
       if ((item.file.poll() & item.events & ~PRIVATE_BITS) !== 0) return k.EPOLLIN | k.EPOLLRDNORM;
     }
     return 0;
@@ -163,24 +169,45 @@ export class EpollFile extends File {
   }
 
   protected override release(): void {
-    for (const list of [...this.items.values()]) {
-      for (const item of [...list]) {
+    for (const fd of this.items.keys()) {
+      for (let item = this.items[fd]; item; item = this.items[fd]) {
         this.forget(item);
-        item.file.watches.delete(item);
+        item.file.removeWatch(item);
       }
     }
+  }
+
+  private itemOf(fd: number, file: File): EpollItem | null {
+    let item = this.items[fd] ?? null;
+    while (item !== null && item.file !== file) item = item.nextOfFd;
+    return item;
+  }
+
+  /** Takes `item` out of its descriptor's list; false if it is not there. */
+  private unlist(item: EpollItem): boolean {
+    const first = this.items[item.fd] ?? null;
+    if (first === item) {
+      this.items[item.fd] = item.nextOfFd;
+      return true;
+    }
+    for (let before = first; before !== null; before = before.nextOfFd) {
+      if (before.nextOfFd !== item) continue;
+      before.nextOfFd = item.nextOfFd;
+      return true;
+    }
+    return false;
   }
 
   private addItem(fd: number, file: File, events: number, data: number): number {
     if (this.count >= k.MAX_EPOLL_WATCHES) return -Errno.ENOSPC;
     const item = new EpollItem(this, file, fd, events | ALWAYS, data);
-    const list = this.items.get(fd);
-    if (list) list.push(item);
-    else this.items.set(fd, [item]);
+    item.nextOfFd = this.items[fd] ?? null;
+    while (this.items.length < fd) this.items.push(null);
+    this.items[fd] = item;
     this.count++;
     this.context.counts.epollItems++;
-    file.watches.add(item);
-    file.waiters.add(item.entry, (events & k.EPOLLEXCLUSIVE) !== 0);
+    file.addWatch(item);
+    file.waiters.add(item, (events & k.EPOLLEXCLUSIVE) !== 0);
     this.listIfReady(item);
     return 0;
   }
@@ -200,19 +227,19 @@ export class EpollFile extends File {
 
   private pushReady(item: EpollItem): void {
     item.ready = true;
-    item.prev = this.readyTail;
-    if (this.readyTail) this.readyTail.next = item;
+    item.prevReady = this.readyTail;
+    if (this.readyTail) this.readyTail.nextReady = item;
     else this.readyHead = item;
     this.readyTail = item;
   }
 
   private unready(item: EpollItem): void {
     if (!item.ready) return;
-    if (item.prev) item.prev.next = item.next;
-    else this.readyHead = item.next;
-    if (item.next) item.next.prev = item.prev;
-    else this.readyTail = item.prev;
-    item.next = item.prev = null;
+    if (item.prevReady) item.prevReady.nextReady = item.nextReady;
+    else this.readyHead = item.nextReady;
+    if (item.nextReady) item.nextReady.prevReady = item.prevReady;
+    else this.readyTail = item.prevReady;
+    item.nextReady = item.prevReady = null;
     item.ready = false;
   }
 }

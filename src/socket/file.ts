@@ -15,27 +15,34 @@ export type FileKind = "tcp" | "udp" | "pipe" | "epoll" | "file" | "tty";
 
 /** An epoll item's hold on the file it watches; released when the last descriptor closes. */
 export interface FileWatch {
+  /** The next one on the same file. */
+  nextWatch: FileWatch | null;
   release(): void;
 }
 
-export abstract class File {
+/** A file is its own wait queue: one object less per socket. */
+export abstract class File extends WaitQueue {
   abstract readonly kind: FileKind;
   /** Number of this open file, unique on its host (the `12` of `socket:[12]`). */
   readonly inode: number;
   /** File status flags as fcntl(F_GETFL) shows them: access mode and O_NONBLOCK. */
   flags: number;
-  readonly waiters: WaitQueue;
-  /** Epoll items that watch it. */
-  readonly watches = new Set<FileWatch>();
+  /** Epoll items that watch it; mostly one. */
+  private firstWatch: FileWatch | null = null;
   protected readonly context: SocketContext;
   private references = 0;
 
   constructor(context: SocketContext, flags: number) {
+    super(context.counts);
     this.context = context;
     this.flags = flags;
     this.inode = context.nextInode();
-    this.waiters = new WaitQueue(context.counts);
     context.counts.files++;
+  }
+
+  /** Who wants to hear of its readiness. */
+  get waiters(): WaitQueue {
+    return this;
   }
 
   /** False for files that are always ready: epoll refuses them with EPERM. */
@@ -55,9 +62,30 @@ export abstract class File {
   /** One descriptor less; the last one closes the file (Linux __fput). */
   drop(): void {
     if (--this.references > 0) return;
-    for (const watch of this.watches) watch.release();
+    for (let watch = this.firstWatch; watch !== null; watch = watch.nextWatch) watch.release();
     this.context.counts.files--;
     this.release();
+  }
+
+  /** An epoll item watches it from now on. */
+  addWatch(watch: FileWatch): void {
+    watch.nextWatch = this.firstWatch;
+    this.firstWatch = watch;
+  }
+
+  /** … and no longer. */
+  removeWatch(watch: FileWatch): void {
+    if (this.firstWatch === watch) this.firstWatch = watch.nextWatch;
+    for (let before = this.firstWatch; before !== null; before = before.nextWatch) {
+      if (before.nextWatch === watch) before.nextWatch = watch.nextWatch;
+    }
+  }
+
+  /** How many epoll items watch it. */
+  get watchCount(): number {
+    let count = 0;
+    for (let watch = this.firstWatch; watch !== null; watch = watch.nextWatch) count++;
+    return count;
   }
 
   /** Reads at most `len` bytes: bytes, 0 at the end, -EAGAIN. */

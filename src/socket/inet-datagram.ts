@@ -21,7 +21,7 @@ export class InetDatagram extends Socket implements SocketUpcalls {
   override readonly type = k.SOCK_DGRAM;
   readonly endpoint: UdpEndpoint;
   private readonly udp: UdpTransport;
-  private readonly options = new SocketOptions();
+  private options = SocketOptions.DEFAULTS;
   private bound = false;
   private connected = false;
   /** What shutdown(2) has shut. */
@@ -122,7 +122,9 @@ export class InetDatagram extends Socket implements SocketUpcalls {
 
   /** setsockopt(2): ENOPROTOOPT, EINVAL. Buffer sizes are taken and left to the transport's defaults. */
   override setOption(level: number, name: number, value: number, _value2: number): number {
-    const kept = this.options.set(level, name, value);
+    const options = this.options.with(level, name, value);
+    if (typeof options !== "number") this.options = options;
+    const kept = typeof options === "number" ? options : 0;
     // A port that is bound already is shared from now on, too.
     if (kept === 0) this.udp.setReuse?.(this.endpoint, this.options);
     if (kept !== SocketOptions.UNKNOWN) return kept;

@@ -21,13 +21,11 @@ const LOOPBACK = Address.v4(0x7f000001);
 type Phase = "unconnected" | "connecting" | "connected";
 
 export class InetStream extends Socket implements SocketUpcalls {
-  override readonly kind: FileKind = "tcp";
-  override readonly type = k.SOCK_STREAM;
   tcb: TcpConnection;
   /** Connections of the accept queue that are offered to an armed accept and not yet taken. */
-  readonly offered: TcpConnection[] = [];
+  offered: TcpConnection[] | null = null;
   private phase: Phase;
-  private readonly options = new SocketOptions();
+  private options = SocketOptions.DEFAULTS;
   private bound = false;
   /** A reset or a failed connect has shut both directions (sk_shutdown): read gives 0 instead of ENOTCONN. */
   private wasConnected: boolean;
@@ -42,6 +40,14 @@ export class InetStream extends Socket implements SocketUpcalls {
     this.phase = child ? "connected" : "unconnected";
     this.wasConnected = child !== null;
     if (child) context.tcp.setUpcalls(child, this);
+  }
+
+  override get kind(): FileKind {
+    return "tcp";
+  }
+
+  override get type(): number {
+    return k.SOCK_STREAM;
   }
 
   // ── upcalls from softirq ──────────────────────────────────────────────────────────────────────────────────────
@@ -105,7 +111,7 @@ export class InetStream extends Socket implements SocketUpcalls {
   firstUnoffered(): TcpConnection | null {
     for (let index = 0; ; index++) {
       const child = this.context.tcp.acceptPeek(this.tcb, index);
-      if (child === null || !this.offered.includes(child)) return child;
+      if (child === null || !this.offered?.includes(child)) return child;
     }
   }
 
@@ -113,7 +119,8 @@ export class InetStream extends Socket implements SocketUpcalls {
   accept(child: TcpConnection, flags: number): InetStream | null {
     if (!this.context.tcp.acceptTake(this.tcb, child)) return null;
     const accepted = new InetStream(this.context, this.domain, flags, child);
-    accepted.options.inherit(this.options);
+    // An accepted connection has its listener's options.
+    accepted.options = this.options;
     return accepted;
   }
 
@@ -253,7 +260,9 @@ export class InetStream extends Socket implements SocketUpcalls {
 
   /** setsockopt(2): ENOPROTOOPT, EINVAL. */
   override setOption(level: number, name: number, value: number, value2: number): number {
-    const kept = this.options.set(level, name, value);
+    const options = this.options.with(level, name, value);
+    if (typeof options !== "number") this.options = options;
+    const kept = typeof options === "number" ? options : 0;
     const forTransport = name === k.SO_REUSEADDR || name === k.SO_REUSEPORT;
     if (kept !== SocketOptions.UNKNOWN && !(kept === 0 && level === k.SOL_SOCKET && forTransport)) return kept;
     // A port that is bound already is shared from now on, too.
@@ -311,7 +320,7 @@ export class InetStream extends Socket implements SocketUpcalls {
     this.tcb = tcp.create(this);
     this.phase = "unconnected";
     this.wasConnected = this.receiveShut = this.sendShut = false;
-    this.offered.length = 0;
+    this.offered = null;
     if (this.bound && tcp.bind(this.tcb, localAddress, localPort, this.bindOptions()) !== 0) this.bound = false;
   }
 

@@ -8,13 +8,14 @@ import { WaitEntry } from "./wait-queue.ts";
 /** Asks whether the call can complete now, and completes it: true. */
 export type Attempt = (call: PendingCall) => boolean;
 
-export class PendingCall {
+export class PendingCall extends WaitEntry {
   readonly op: number;
   readonly file: File;
   readonly fd: number;
   readonly token: number;
   readonly gid: number;
-  private readonly entry: WaitEntry;
+  private readonly keys: number;
+  private readonly attempt: Attempt;
 
   /** `keys` are the EPOLL* bits that are worth another attempt. */
   constructor(
@@ -27,17 +28,23 @@ export class PendingCall {
     attempt: Attempt,
     exclusive: boolean,
   ) {
+    super();
     this.op = op;
     this.file = file;
     this.fd = fd;
     this.token = token;
     this.gid = gid;
-    this.entry = new WaitEntry((key) => (key === 0 || (key & keys) !== 0) && attempt(this));
-    file.waiters.add(this.entry, exclusive);
+    this.keys = keys;
+    this.attempt = attempt;
+    file.waiters.add(this, exclusive);
+  }
+
+  override wake(key: number): boolean {
+    return (key === 0 || (key & this.keys) !== 0) && this.attempt(this);
   }
 
   /** Leaves the wait queue. */
   end(): void {
-    this.file.waiters.remove(this.entry);
+    this.file.waiters.remove(this);
   }
 }

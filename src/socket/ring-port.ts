@@ -47,6 +47,8 @@ export class RingPort implements SyscallPort {
   /** Free-running count of staging bytes allocated, skipped ends included. */
   private stagingTail = 0;
   private dirty = false;
+  /** The completion record holds names. */
+  private hasNames = false;
 
   /** `arena` is the kernel's packet memory (`Arena.bytes`), `clock` this process's clock. */
   constructor(pid: number, rings: SyscallRings, arena: Uint8Array, clock: Clock, options: RingPortOptions = {}) {
@@ -101,7 +103,7 @@ export class RingPort implements SyscallPort {
   /** At most half the staging area at once (else -1 for ever): so a call that had to skip the end still fits. */
   stage(bytes: Uint8Array, at: number, len: number): number {
     const size = this.rings.sizes.stagingBytes;
-    const used = (this.stagingTail - Atomics.load(this.rings.control, Control.stagingHead)) >>> 0;
+    const used = (this.stagingTail - this.rings.load(Control.stagingHead)) >>> 0;
     let start = this.stagingTail & (size - 1);
     // Inline, the kernel has taken everything by now: begin again at the start, whose bytes are in the cache.
     const mayBeginAgain = this.onSubmit !== undefined && used === 0 && len <= start;
@@ -126,11 +128,29 @@ export class RingPort implements SyscallPort {
   }
 
   reap(): boolean {
-    const control = this.rings.control;
-    if (Atomics.load(control, Control.cqTail) === this.cqHead && this.isDrained()) return false;
+    const { rings } = this;
+    if (rings.load(Control.cqTail) === this.cqHead && this.isDrained()) return false;
     this.load(((this.cqHead & (this.rings.sizes.completions - 1)) * CQ_WORDS) | 0);
     this.cqHead = (this.cqHead + 1) | 0;
-    Atomics.store(control, Control.cqHead, this.cqHead);
+    rings.store(Control.cqHead, this.cqHead);
+    return true;
+  }
+
+  reapNewest(token: number): boolean {
+    const { rings } = this;
+    if (this.onSubmit === undefined) return false;
+    const newest = (rings.load(Control.cqTail) - 1) | 0;
+    if (((newest - this.cqHead) | 0) < 0) return false;
+    const at = ((newest & (rings.sizes.completions - 1)) * CQ_WORDS) | 0;
+    if (rings.cq[at + Cq.token] !== token || rings.cq[at + Cq.flags] !== 0) return false;
+    this.load(at);
+    if (newest === this.cqHead) {
+      this.cqHead = (newest + 1) | 0;
+      rings.store(Control.cqHead, this.cqHead);
+    } else {
+      // Older ones wait before it: this one is for nobody any more when its turn comes.
+      rings.cq[at + Cq.token] = 0;
+    }
     return true;
   }
 
@@ -139,39 +159,39 @@ export class RingPort implements SyscallPort {
    * completion counts as a wake-up; the driver waits on `processDoorbell` (or for `toProcess`) and then calls `awake`.
    */
   prepareSleep(): boolean {
-    const control = this.rings.control;
+    const { rings } = this;
     this.flush();
-    Atomics.store(control, Control.processSleeping, 1);
-    if (Atomics.load(control, Control.cqTail) === this.cqHead && this.isDrained()) return true;
-    Atomics.store(control, Control.processSleeping, 0);
+    rings.store(Control.processSleeping, 1);
+    if (rings.load(Control.cqTail) === this.cqHead && this.isDrained()) return true;
+    rings.store(Control.processSleeping, 0);
     return false;
   }
 
   /** The process runs again. */
   awake(): void {
-    Atomics.store(this.rings.control, Control.processSleeping, 0);
+    this.rings.store(Control.processSleeping, 0);
   }
 
   /** True if there is a completion to reap. */
   get hasCompletions(): boolean {
-    return Atomics.load(this.rings.control, Control.cqTail) !== this.cqHead;
+    return this.rings.load(Control.cqTail) !== this.cqHead;
   }
 
   /** The ring looked empty: lets the kernel notify again, fetches what overflowed, looks once more (as NAPI does). */
   private isDrained(): boolean {
-    const control = this.rings.control;
-    Atomics.store(control, Control.notified, 0);
-    if (Atomics.load(control, Control.overflow) !== 0) {
+    const { rings } = this;
+    rings.store(Control.notified, 0);
+    if (rings.load(Control.overflow) !== 0) {
       if (this.onSubmit) this.onSubmit();
       else this.toKernel?.();
     }
-    return Atomics.load(control, Control.cqTail) === this.cqHead;
+    return rings.load(Control.cqTail) === this.cqHead;
   }
 
   /** Word index of the next free submission record with its head filled in, or -1. */
   private reserve(op: SysOp, fd: number, token: number, gid: number): number {
     const rings = this.rings;
-    const used = (this.sqTail - Atomics.load(rings.control, Control.sqHead)) >>> 0;
+    const used = (this.sqTail - rings.load(Control.sqHead)) >>> 0;
     if (used >= rings.sizes.submissions) return -1;
     const at = (this.sqTail & (rings.sizes.submissions - 1)) * SQ_WORDS;
     const sq = rings.sq;
@@ -187,7 +207,7 @@ export class RingPort implements SyscallPort {
   private publish(): void {
     this.sqTail = (this.sqTail + 1) | 0;
     this.dirty = true;
-    Atomics.store(this.rings.control, Control.sqTail, this.sqTail);
+    this.rings.store(Control.sqTail, this.sqTail);
     if (this.onSubmit) this.onSubmit();
   }
 
@@ -204,11 +224,19 @@ export class RingPort implements SyscallPort {
     out.offset = doubles[(at + Cq.offset) >> 1] as number;
     out.arrivedNs = doubles[(at + Cq.arrivedNs) >> 1] as number;
     out.queuedNs = doubles[(at + Cq.queuedNs) >> 1] as number;
-    out.peerPort = cq[at + Cq.peerPort] as number;
-    out.localPort = cq[at + Cq.localPort] as number;
+    const hasNames = cq[at + Cq.hasNames] === 1;
+    if (hasNames || this.hasNames) this.loadNames(at, hasNames);
+  }
+
+  private loadNames(at: number, hasNames: boolean): void {
+    const cq = this.rings.cq;
+    const out = this.completion;
+    this.hasNames = hasNames;
+    out.peerPort = hasNames ? (cq[at + Cq.peerPort] as number) : 0;
+    out.localPort = hasNames ? (cq[at + Cq.localPort] as number) : 0;
     for (let i = 0; i < 4; i++) {
-      out.peerWords[i] = cq[at + Cq.peerWords + i] as number;
-      out.localWords[i] = cq[at + Cq.localWords + i] as number;
+      out.peerWords[i] = hasNames ? (cq[at + Cq.peerWords + i] as number) : 0;
+      out.localWords[i] = hasNames ? (cq[at + Cq.localWords + i] as number) : 0;
     }
   }
 }

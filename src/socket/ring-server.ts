@@ -13,9 +13,8 @@
  */
 import { Address } from "../base/address.ts";
 import { Errno } from "../base/errno.ts";
-import type { ReceivedRun } from "../transport/port.ts";
 import { ArmedAccept } from "./armed-accept.ts";
-import { ArmedReceive } from "./armed-receive.ts";
+import { ArmedReceive, ReceiveContext } from "./armed-receive.ts";
 import { CompletionQueue } from "./completion-queue.ts";
 import * as k from "./constants.ts";
 import type { DatagramRun } from "./context.ts";
@@ -43,10 +42,9 @@ export interface RingServerOptions {
   readonly toProcess: () => void;
 }
 
-/** What of one fd waits or is armed. */
+/** What of one fd waits, or is armed, and is no receive: that every connection has. */
 class FdWork {
   accept: ArmedAccept | null = null;
-  receive: ArmedReceive | null = null;
   readonly pending: PendingCall[] = [];
   /** recvfrom: bytes of the datagram that is offered, −1 if none is. */
   offeredDatagram = -1;
@@ -57,18 +55,21 @@ export class RingServer {
   readonly rings: SyscallRings;
   private readonly completions: CompletionQueue;
   /** By fd. */
+  private readonly receives: (ArmedReceive | undefined)[] = [];
   private readonly work: (FdWork | undefined)[] = [];
+  private readonly receiving: ReceiveContext;
   private sqHead = 0;
   private running = false;
   private readonly events = new EpollEvents(MAX_EPOLL_EVENTS);
   private readonly name = new SocketName();
-  private readonly run: ReceivedRun = { address: 0, len: 0, offset: 0, arrivedNs: 0, queuedNs: 0 };
+  private readonly localName = new SocketName();
   private readonly datagram: DatagramRun = newDatagramRun();
 
   constructor(rings: SyscallRings, process: Process, options: RingServerOptions) {
     this.rings = rings;
     this.process = process;
     this.completions = new CompletionQueue(rings, process.context.env.clock, options.toProcess);
+    this.receiving = new ReceiveContext(process, this.completions);
     process.onClose = (fd) => this.withdraw(fd);
   }
 
@@ -84,13 +85,13 @@ export class RingServer {
     try {
       this.completions.resume();
       while (consumed < budget && this.completions.overflowCount < rings.sizes.completions) {
-        if (Atomics.load(rings.control, Control.sqTail) === this.sqHead) break;
+        if (rings.load(Control.sqTail) === this.sqHead) break;
         const at = (this.sqHead & (rings.sizes.submissions - 1)) * SQ_WORDS;
         process.gid = rings.sq[at + Sq.gid] as number;
         process.calledNs = rings.sqTimes[(at + Sq.timeNs) >> 1] as number;
         this.execute(at);
         this.sqHead = (this.sqHead + 1) | 0;
-        Atomics.store(rings.control, Control.sqHead, this.sqHead);
+        rings.store(Control.sqHead, this.sqHead);
         consumed++;
       }
     } finally {
@@ -103,7 +104,7 @@ export class RingServer {
 
   /** Submissions wait. */
   get hasSubmissions(): boolean {
-    return Atomics.load(this.rings.control, Control.sqTail) !== this.sqHead;
+    return this.rings.load(Control.sqTail) !== this.sqHead;
   }
 
   private execute(at: number): void {
@@ -228,15 +229,17 @@ export class RingServer {
       this.completions.post(token, this.process.leave(Call.read, fd, 0, 0, 0, -errno), fd);
       return;
     }
-    const work = this.workOf(fd);
-    work.receive ??= new ArmedReceive(this.process, this.completions, file, fd, this.run);
-    const result = work.receive.arm(token, this.process.gid);
+    const { receives } = this;
+    while (receives.length < fd) receives.push(undefined);
+    receives[fd] ??= new ArmedReceive(this.receiving, file, fd);
+    const result = receives[fd].arm(token, this.process.gid);
     if (result !== 0) this.completions.post(token, result, fd);
   }
 
   private receiveTake(fd: number, bytes: number): number {
+    const receive = this.receives[fd];
+    if (receive !== undefined) return receive.take(bytes, this.process.gid);
     const work = this.work[fd];
-    if (work?.receive) return work.receive.take(bytes, this.process.gid);
     if (work && work.offeredDatagram >= 0) return this.takeDatagram(work, fd);
     return this.process.fileOf(fd) ? -Errno.EINVAL : -Errno.EBADF;
   }
@@ -266,8 +269,8 @@ export class RingServer {
   }
 
   private releaseStaging(at: number): void {
-    const { control, sq } = this.rings;
-    Atomics.store(control, Control.stagingHead, sq[at + Sq.staged] as number);
+    const { rings } = this;
+    rings.store(Control.stagingHead, rings.sq[at + Sq.staged] as number);
   }
 
   private awaitWritable(fd: number, token: number): void {
@@ -318,9 +321,9 @@ export class RingServer {
     this.completions.begin(token, 0, 0, fd);
     this.completions.setData(stream.tcb.connId);
     this.completions.setBytes(0, stream.sendSpace());
-    if (stream.peerName(this.name) === 0) this.completions.setPeer(this.name);
-    stream.localName(this.name);
-    this.completions.setLocal(this.name);
+    const hasPeer = stream.peerName(this.name) === 0;
+    stream.localName(this.localName);
+    this.completions.setNames(hasPeer ? this.name : null, this.localName);
     this.completions.publish();
   }
 
@@ -329,7 +332,7 @@ export class RingServer {
     const result = op === SysOp.getsockname ? process.getsockname(fd, name) : process.getpeername(fd, name);
     if (result < 0 || token === 0) return completions.post(token, result, fd);
     completions.begin(token, result, 0, fd);
-    completions.setPeer(name);
+    completions.setNames(name, null);
     completions.publish();
   }
 
@@ -396,7 +399,7 @@ export class RingServer {
     completions.setBytes(datagram.address, 0);
     completions.setTimes(datagram.arrivedNs, datagram.queuedNs);
     name.set(datagram.from, datagram.port);
-    completions.setPeer(name);
+    completions.setNames(name, null);
     completions.publish();
     return true;
   }
@@ -423,12 +426,14 @@ export class RingServer {
     attempt: (call: PendingCall) => boolean,
     exclusive: boolean,
   ): void {
-    const { pending } = this.workOf(fd);
+    const work = this.workOf(fd);
+    const { pending } = work;
     this.process.logAs(this.process.gid, Call.park, fd, 0, 0, 0, 0);
     const again = (call: PendingCall): boolean => {
       if (!attempt(call)) return false;
       call.end();
       pending.splice(pending.indexOf(call), 1);
+      if (pending.length === 0 && work.accept === null && work.offeredDatagram < 0) this.work[fd] = undefined;
       return true;
     };
     pending.push(new PendingCall(op, file, fd, token, this.process.gid, keys, again, exclusive));
@@ -441,11 +446,12 @@ export class RingServer {
 
   /** `fd` is about to close. */
   private withdraw(fd: number): void {
+    this.receives[fd]?.disarm();
+    this.receives[fd] = undefined;
     const work = this.work[fd];
     if (!work) return;
     this.work[fd] = undefined;
     work.accept?.disarm();
-    work.receive?.disarm();
     for (const call of work.pending) {
       call.end();
       this.completions.post(call.token, -Errno.EBADF, fd);

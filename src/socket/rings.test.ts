@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type FakeTcb, fakeHost } from "../../tests/support/fake-tcp.ts";
+import { Errno } from "../base/errno.ts";
 import { ManualClock } from "../base/time.ts";
 import { RingPort } from "./ring-port.ts";
 import { RingServer } from "./ring-server.ts";
@@ -27,6 +28,35 @@ const SMALL: RingSizes = { submissions: 4, completions: 2, stagingBytes: 64 };
 describe("SyscallRings", () => {
   it("refuses sizes that are no power of two", () => {
     expect(() => new SyscallRings({ submissions: 3, completions: 4, stagingBytes: 64 })).toThrow("powers of two");
+  });
+
+  it("in the kernel's thread the answer to the newest call can be taken at once, and does not come again", () => {
+    const host = fakeHost();
+    const process = host.table.create("p");
+    const rings = new SyscallRings(SMALL);
+    const server = new RingServer(rings, process, { toProcess: () => {} });
+    const port = new RingPort(process.pid, rings, host.tcp.arena, new ManualClock(1), {
+      onSubmit: () => void server.consume(),
+    });
+    expect(port.reapNewest(7)).toBe(false);
+    port.submit(SysOp.nop, -1, 7, 0);
+    expect([port.reapNewest(8), port.reapNewest(7), port.completion.result]).toEqual([false, true, 0]);
+    expect([port.reap(), port.reapNewest(7)]).toEqual([false, false]);
+    // An older one waits: it keeps its place.
+    port.submit(SysOp.nop, -1, 1, 0);
+    port.submit(SysOp.close, 99, 2, 0);
+    expect([port.reapNewest(2), port.completion.token, port.completion.result]).toEqual([true, 2, -Errno.EBADF]);
+    const reaped: number[] = [];
+    while (port.reap()) reaped.push(port.completion.token);
+    expect(reaped.filter((token) => token > 0)).toEqual([1]);
+  });
+
+  it("in a thread of its own nobody's answer is taken out of turn", () => {
+    const { server, port } = twoSides(SMALL);
+    port.submit(SysOp.nop, -1, 7, 0);
+    server.consume();
+    expect(port.reapNewest(7)).toBe(false);
+    expect([port.reap(), port.completion.token]).toEqual([true, 7]);
   });
 
   it("every submission completes once, in order, whatever the interleaving and however small the rings", () => {

@@ -6,8 +6,8 @@
  *  sqHead sqTail cqHead cqTail stagedTo │  64 B each          │  96 B each          │  byte FIFO
  * ```
  * Each index has one writer. A record is written plainly, then published by an atomic store of the tail; the reader
- * loads the tail atomically first. That is all the synchronisation there is, and it is the same in one thread and in
- * two (a SharedArrayBuffer then). Indices are free-running 32-bit counters; sizes are powers of two.
+ * loads the tail atomically first. That is all the synchronisation there is; rings that no second thread can see (no
+ * SharedArrayBuffer) do without. Indices are free-running 32-bit counters; sizes are powers of two.
  *
  * The staging area is a ring of bytes in which each allocation is contiguous (one that would cross the end skips it).
  * Allocations are freed in order: a submission carries the counter up to which the area is free once it was consumed.
@@ -31,7 +31,10 @@ export const Sq = {
   timeNs: 14,
 } as const;
 
-/** Words of one completion record, and their places. `offset`, `arrivedNs`, `queuedNs` are doubles (two words). */
+/**
+ * Words of one completion record, and their places. `offset`, `arrivedNs`, `queuedNs` are doubles (two words). The
+ * names are there only if `hasNames` is 1.
+ */
 export const CQ_WORDS = 24;
 export const Cq = {
   token: 0,
@@ -47,6 +50,7 @@ export const Cq = {
   peerPort: 16,
   localWords: 17,
   localPort: 21,
+  hasNames: 22,
 } as const;
 
 /** Control words: index into `control`. Each on its own cache line. */
@@ -90,7 +94,9 @@ export const DEFAULT_RING_SIZES: RingSizes = { submissions: 1024, completions: 2
 export class SyscallRings {
   readonly buffer: ArrayBufferLike;
   readonly sizes: RingSizes;
+  /** Control words: through `load`, `store` and `exchange`. */
   readonly control: Int32Array;
+  private readonly isShared: boolean;
   /** Submission records as words and as doubles (the same memory). */
   readonly sq: Int32Array;
   readonly sqTimes: Float64Array;
@@ -111,6 +117,8 @@ export class SyscallRings {
     const cqWords = sizes.completions * CQ_WORDS;
     this.buffer = memory;
     this.sizes = sizes;
+    // Not "instanceof SharedArrayBuffer": some realms have none.
+    this.isShared = !(memory instanceof ArrayBuffer);
     this.control = new Int32Array(memory, 0, CONTROL_WORDS);
     this.sq = new Int32Array(memory, sqAt, sqWords);
     this.sqTimes = new Float64Array(memory, sqAt, sqWords / 2);
@@ -130,14 +138,33 @@ export class SyscallRings {
     return new SyscallRings(sizes, new SharedArrayBuffer(SyscallRings.bytesFor(sizes)));
   }
 
+  /** A control word. */
+  load(word: number): number {
+    return this.isShared ? Atomics.load(this.control, word) : (this.control[word] as number);
+  }
+
+  /** Publishes what was written before it. */
+  store(word: number, value: number): void {
+    if (this.isShared) Atomics.store(this.control, word, value);
+    else this.control[word] = value;
+  }
+
+  /** Stores and returns what was there. */
+  exchange(word: number, value: number): number {
+    if (this.isShared) return Atomics.exchange(this.control, word, value);
+    const before = this.control[word] as number;
+    this.control[word] = value;
+    return before;
+  }
+
   /** Submissions published and not yet consumed. */
   get submitted(): number {
-    return (Atomics.load(this.control, Control.sqTail) - Atomics.load(this.control, Control.sqHead)) >>> 0;
+    return (this.load(Control.sqTail) - this.load(Control.sqHead)) >>> 0;
   }
 
   /** Completions posted and not yet reaped. */
   get completed(): number {
-    return (Atomics.load(this.control, Control.cqTail) - Atomics.load(this.control, Control.cqHead)) >>> 0;
+    return (this.load(Control.cqTail) - this.load(Control.cqHead)) >>> 0;
   }
 
   /** Rings the process's doorbell and wakes a process thread that waits on it. */

@@ -11,35 +11,43 @@ export function isUsableAddress(domain: number, address: Address): boolean {
   return domain === k.AF_INET6 || address.isV4 || address.isWildcard;
 }
 
+/** Immutable: sockets with the same options share them, as an accepted connection does with its listener. */
 export class SocketOptions implements BindOptions {
   /** Not an option kept here: ask the transport. */
   static readonly UNKNOWN = -0x7fffffff;
+  /** What a fresh socket has. */
+  static readonly DEFAULTS = new SocketOptions({});
 
-  reuseAddress = false;
-  reusePort = false;
+  readonly reuseAddress: boolean;
+  readonly reusePort: boolean;
   /** SO_BINDTODEVICE; 0 = any. */
-  ifindex = 0;
-  broadcast = false;
-  private v6Only = false;
+  readonly ifindex: number;
+  readonly broadcast: boolean;
+  private readonly v6Only: boolean;
 
-  /** 0, -errno, or UNKNOWN. */
-  set(level: number, name: number, value: number): number {
-    if (level === k.IPPROTO_IPV6) return this.setV6(name, value);
+  private constructor(from: Partial<SocketOptions>, v6Only = false) {
+    this.reuseAddress = from.reuseAddress ?? false;
+    this.reusePort = from.reusePort ?? false;
+    this.ifindex = from.ifindex ?? 0;
+    this.broadcast = from.broadcast ?? false;
+    this.v6Only = v6Only;
+  }
+
+  /** The options with one changed; or -errno, or UNKNOWN. */
+  with(level: number, name: number, value: number): SocketOptions | number {
+    if (level === k.IPPROTO_IPV6) {
+      return name === k.IPV6_V6ONLY ? new SocketOptions(this, value !== 0) : SocketOptions.UNKNOWN;
+    }
     if (level !== k.SOL_SOCKET) return SocketOptions.UNKNOWN;
     switch (name) {
       case k.SO_REUSEADDR:
-        this.reuseAddress = value !== 0;
-        return 0;
+        return this.changed({ reuseAddress: value !== 0 });
       case k.SO_REUSEPORT:
-        this.reusePort = value !== 0;
-        return 0;
+        return this.changed({ reusePort: value !== 0 });
       case k.SO_BROADCAST:
-        this.broadcast = value !== 0;
-        return 0;
+        return this.changed({ broadcast: value !== 0 });
       case k.SO_BINDTOIFINDEX:
-        if (value < 0) return -Errno.EINVAL;
-        this.ifindex = value;
-        return 0;
+        return value < 0 ? -Errno.EINVAL : this.changed({ ifindex: value });
       case k.SO_TYPE:
       case k.SO_ERROR:
       case k.SO_DOMAIN:
@@ -76,22 +84,11 @@ export class SocketOptions implements BindOptions {
     }
   }
 
-  /** An accepted connection has its listener's options. */
-  inherit(parent: SocketOptions): void {
-    this.reuseAddress = parent.reuseAddress;
-    this.reusePort = parent.reusePort;
-    this.ifindex = parent.ifindex;
-    this.broadcast = parent.broadcast;
-    this.v6Only = parent.v6Only;
-  }
-
   bindOptions(): BindOptions {
     return { reuseAddress: this.reuseAddress, reusePort: this.reusePort, ifindex: this.ifindex };
   }
 
-  private setV6(name: number, value: number): number {
-    if (name !== k.IPV6_V6ONLY) return SocketOptions.UNKNOWN;
-    this.v6Only = value !== 0;
-    return 0;
+  private changed(by: Partial<SocketOptions>): SocketOptions {
+    return new SocketOptions({ ...this, ...by }, this.v6Only);
   }
 }

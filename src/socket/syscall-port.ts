@@ -145,6 +145,11 @@ export interface SyscallPort {
   /** Takes the next completion into `completion`; false when there is none. */
   reap(): boolean;
   /**
+   * Takes the newest completion into `completion` out of turn if it is the only one of `token`: a kernel in the
+   * process's own thread answers a call while it is submitted, and the caller need not be looked up again.
+   */
+  reapNewest?(token: number): boolean;
+  /**
    * The process is going to sleep: what completes from now on wakes it (charged, and stamped `readerWoken`). False if
    * something is there to reap: it stays awake. Optional: without it nobody knows who sleeps.
    */

@@ -2,12 +2,21 @@ import { describe, expect, it } from "vitest";
 import { SocketCounts } from "./counts.ts";
 import { WaitEntry, WaitQueue } from "./wait-queue.ts";
 
+class Listener extends WaitEntry {
+  override readonly wake: () => boolean;
+
+  constructor(wake: () => boolean) {
+    super();
+    this.wake = wake;
+  }
+}
+
 function queue() {
   const counts = new SocketCounts();
   const waiters = new WaitQueue(counts);
   const told: string[] = [];
   const add = (name: string, exclusive: boolean, accepts = true) => {
-    const entry = new WaitEntry(() => {
+    const entry = new Listener(() => {
       told.push(name);
       return accepts;
     });
@@ -45,7 +54,7 @@ describe("wait queue", () => {
     const { counts, waiters, wake } = queue();
     const told: number[] = [];
     const entries = [0, 1, 2].map((i) => {
-      const entry: WaitEntry = new WaitEntry(() => {
+      const entry: WaitEntry = new Listener(() => {
         told.push(i);
         waiters.remove(entry);
         if (i === 2) waiters.remove(entries[1] as WaitEntry);

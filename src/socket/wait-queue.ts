@@ -1,14 +1,14 @@
 /**
  * Wait queues (Linux wait_queue_head): who wants to hear when a file's readiness changes.
  *
- * An entry is a thing that is told, not a thread that sleeps: an epoll item, or an armed call of a process. Ordinary
+ * An entry is a thing that is told, not a thread that sleeps: an epoll item, or a call of a process. Ordinary
  * entries stand at the front and are all told; exclusive ones stand at the back in the order they came and are told
  * until enough of them accepted (the cure for the thundering herd).
  */
 import { assert } from "../base/assert.ts";
 import type { SocketCounts } from "./counts.ts";
 
-export class WaitEntry {
+export abstract class WaitEntry {
   /** @internal */
   queue: WaitQueue | null = null;
   /** @internal */
@@ -17,15 +17,12 @@ export class WaitEntry {
   next: WaitEntry | null = null;
   /** @internal */
   exclusive = false;
+
   /**
    * Called at each wake-up with the EPOLL* bits that changed, 0 for "anything" (Linux `key`). Returns whether it woke
    * somebody: only then an exclusive entry uses up the wake-up.
    */
-  readonly wake: (key: number) => boolean;
-
-  constructor(wake: (key: number) => boolean) {
-    this.wake = wake;
-  }
+  abstract wake(key: number): boolean;
 
   get queued(): boolean {
     return this.queue !== null;
@@ -35,16 +32,24 @@ export class WaitEntry {
 export class WaitQueue {
   private head: WaitEntry | null = null;
   private tail: WaitEntry | null = null;
+  /** The entry that is told next while a wake-up is under way. */
   private cursor: WaitEntry | null = null;
-  private count = 0;
   private readonly counts: SocketCounts;
 
   constructor(counts: SocketCounts) {
     this.counts = counts;
   }
 
+  /** How many wait; linear, for tests and leak checks. */
   get length(): number {
-    return this.count;
+    let count = 0;
+    for (let entry = this.head; entry !== null; entry = entry.next) count++;
+    return count;
+  }
+
+  /** Somebody waits. */
+  get hasWaiters(): boolean {
+    return this.head !== null;
   }
 
   /** Adds `entry` (add_wait_queue, or add_wait_queue_exclusive). It must not be in any queue. */
@@ -65,7 +70,6 @@ export class WaitQueue {
       else this.tail = entry;
       this.head = entry;
     }
-    this.count++;
     this.counts.waitEntries++;
   }
 
@@ -78,7 +82,6 @@ export class WaitQueue {
     if (entry.next) entry.next.prev = entry.prev;
     else this.tail = entry.prev;
     entry.queue = entry.prev = entry.next = null;
-    this.count--;
     this.counts.waitEntries--;
   }
 

@@ -210,7 +210,7 @@ export class FakeBackend implements Backend {
     this.rejected.push({ port, with: mode });
     return { port, with: mode };
   }
-  capture(_host: string, onChunk: (chunk: Uint8Array) => void) {
+  capture(_what: unknown, onChunk: (chunk: Uint8Array) => void) {
     this.captures.add(onChunk);
     onChunk(sectionHeader());
     return () => void this.captures.delete(onChunk);

@@ -37,8 +37,9 @@ export class StackLedger implements HostLedger {
   /** Built or received as skbs, one for one; and what was counted here although it never became one. */
   get framesIn(): number {
     const { values } = this.env.mib;
-    // A whole packet takes the place of its first fragment; fragments take the place of a packet.
+    // A whole packet takes the place of its first fragment; fragments or segments take the place of what was cut.
     let sum = this.env.pool.handedOut - values[MibId.IpReasmOKs] - values[MibId.IpFragOKs];
+    for (const dev of this.stack.net.devices) sum -= dev.superSegmentsCut;
     for (const { link, direction } of this.inward) sum += link.stats(direction).lostFrames;
     for (const { stats } of this.nics) sum += stats.rxMissed + stats.rxErrors;
     return sum;
@@ -51,7 +52,7 @@ export class StackLedger implements HostLedger {
   }
 
   holdings(): readonly Holding[] {
-    const { net, tcp } = this.stack;
+    const { net, tcp, udp } = this.stack;
     const holdings: Holding[] = [];
     const add = (place: string, skbs: number, slots: number): void => {
       if (skbs !== 0 || slots !== 0) holdings.push({ place, skbs, slots });
@@ -64,6 +65,7 @@ export class StackLedger implements HostLedger {
     for (const dev of net.devices) add(`qdisc of ${dev.name}`, dev.qdisc.length, 0);
     add("neighbours", net.ip.neighbourTable.waitingPackets, 0);
     add("fragments", net.ip.reassembly.heldFragments, 0);
+    add("UDP receive queues", udp.waitingDatagrams, 0);
     for (const tcb of tcp.context.endpoints) addTcb(tcb, add);
     return holdings;
   }

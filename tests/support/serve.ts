@@ -178,7 +178,12 @@ export function serve(...args: string[]): Promise<Served> {
 /** The same with the first screen, and the request it shows. */
 export async function serveAloud(...args: string[]): Promise<Served> {
   const directory = mkdtempSync(join(tmpdir(), "sojourn-serve-"));
-  const env: NodeJS.ProcessEnv = { PATH: process.env["PATH"], HOME: process.env["HOME"], XDG_RUNTIME_DIR: directory };
+  const env: NodeJS.ProcessEnv = {
+    PATH: process.env["PATH"],
+    HOME: process.env["HOME"],
+    XDG_RUNTIME_DIR: directory,
+    TMPDIR: directory,
+  };
   const child = spawn(process.execPath, [MAIN, "serve", "--port", "0", "--control-port", "0", ...args], {
     env,
     stdio: ["ignore", "pipe", "pipe"],
@@ -201,7 +206,7 @@ export async function serveAloud(...args: string[]): Promise<Served> {
 export async function sojourn(...args: string[]): Promise<Finished & { readonly ms: number }> {
   const directory = mkdtempSync(join(tmpdir(), "sojourn-run-"));
   try {
-    const env = { PATH: process.env["PATH"], XDG_RUNTIME_DIR: directory };
+    const env = { PATH: process.env["PATH"], XDG_RUNTIME_DIR: directory, TMPDIR: directory };
     return await run(process.execPath, [MAIN, ...args], { env, timeoutMs: 20_000 });
   } finally {
     rmSync(directory, { recursive: true, force: true });

@@ -196,7 +196,7 @@ function hostsOf(world: World): readonly Stack[] {
 }
 
 /** `ip neigh replace … nud permanent` at both ends of every link. */
-function knowNeighbours(topology: Topology): void {
+export function knowNeighbours(topology: Topology): void {
   for (const { ends } of topology.links) {
     for (const [at, nic] of ends.entries()) {
       const peer = ends[1 - at] as (typeof ends)[number];

@@ -1,5 +1,6 @@
 /**
- * `sojourn capture FILE`: every frame on a host's links as pcapng, for Wireshark. `-` writes to standard output.
+ * `sojourn capture FILE`: every frame on a host's devices as pcapng, for Wireshark, with comments that name the request
+ * and its stage. `-` writes to standard output.
  */
 import { createWriteStream } from "node:fs";
 import { Transform, type TransformCallback } from "node:stream";
@@ -16,16 +17,18 @@ const LAST_FRAMES_MS = 250;
 
 interface CaptureOptions extends ReadingOptions {
   readonly for?: number;
+  readonly dev?: string;
 }
 
 export function captureCommand(terminal: Terminal): Command {
-  return readingCommand("capture", "write every frame on the host's links to a pcapng file until Ctrl-C")
+  return readingCommand("capture", "write every frame on the host's devices to a pcapng file until Ctrl-C")
     .argument("<file>", "where to write (mode 0600), or - for standard output")
+    .option("--dev <name>", "only this device, e.g. eth0, tap0 or lo (default: all but lo)")
     .option("--for <duration>", "stop by itself, e.g. 10s", (text: string) => parseDurationNs("--for", text))
     .action(async (file: string, options: CaptureOptions) => {
       if (file === "-" && options.json)
         throw new UsageError("--json with -", "frames and the report would share standard output", "name a file");
-      const stream = await openStream(controlOf(options), `/api/capture?host=${options.host}`);
+      const stream = await openStream(controlOf(options), capturePath(options));
       const stop = new AbortController();
       // What crossed the wire before the signal is still on its way to us.
       const interrupted = () => void setTimeout(() => stop.abort(), LAST_FRAMES_MS);
@@ -50,6 +53,10 @@ export function captureCommand(terminal: Terminal): Command {
       if (options.json) terminal.out(json({ file, bytes: blocks.bytes }));
       else terminal.err(`${blocks.bytes} bytes written to ${file}; read them with: tshark -r ${file}\n`);
     });
+}
+
+function capturePath({ host, dev }: CaptureOptions): string {
+  return `/api/capture?${new URLSearchParams({ host, ...(dev === undefined ? {} : { dev }) })}`;
 }
 
 /** Passes whole pcapng blocks only, so that a file that ends anywhere can be read to its end. */

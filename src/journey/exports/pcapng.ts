@@ -23,8 +23,8 @@ const OPTION_PACKET_FLAGS = 2;
 const NANOSECONDS = 9;
 
 export interface PacketOptions {
-  /** Shown by Wireshark as the packet's comment: what sojourn knows of the frame (drop reason, journey). */
-  readonly comment?: string;
+  /** Shown by Wireshark as the packet's comments: what sojourn knows of the frame (drop reason, journeys). */
+  readonly comment?: string | readonly string[];
   /** epb_flags: which way it went. */
   readonly direction?: "inbound" | "outbound";
   /** Length on the wire if only its head was kept. */
@@ -78,10 +78,11 @@ export function enhancedPacket(
   body.u32(len);
   body.u32(options.originalLength ?? len);
   body.bytes(bytes, at, len);
-  if (options.comment !== undefined) body.option(OPTION_COMMENT, utf8(options.comment));
+  const comments = typeof options.comment === "string" ? [options.comment] : (options.comment ?? []);
+  for (const comment of comments) body.option(OPTION_COMMENT, utf8(comment));
   if (options.direction !== undefined)
     body.option(OPTION_PACKET_FLAGS, Uint8Array.of(options.direction === "inbound" ? 1 : 2, 0, 0, 0));
-  if (options.comment !== undefined || options.direction !== undefined) body.endOptions();
+  if (comments.length > 0 || options.direction !== undefined) body.endOptions();
   return block(BLOCK_PACKET, body);
 }
 

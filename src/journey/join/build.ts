@@ -1,12 +1,14 @@
 /** Makes a `Journey` of the facts of one request, or of a connection that never became one. */
 import { MILLISECOND, NEVER, type Ns } from "../../base/time.ts";
 import type { Journey, Mark, Outcome, Precision, Truth, Unobserved } from "../journey.ts";
+import type { StreamPlace } from "../stream-place.ts";
 import type { ConnectionFacts, RequestFacts } from "./facts.ts";
 import { Limits } from "./limits.ts";
 import type { Occupancy } from "./occupancy.ts";
 import { connectionOutcome, endingName, requestOutcome } from "./outcome.ts";
 import type { Step } from "./receive-facts.ts";
 import { SegmentLine } from "./segment-line.ts";
+import type { SentFrame } from "./send-facts.ts";
 import { connectionSpans, requestSpans } from "./spans.ts";
 import { sweepHandler } from "./sweep-handler.ts";
 import { hasHandshake, sweepHandshake, sweepHead } from "./sweep-receive.ts";
@@ -66,6 +68,20 @@ export function buildRequest(request: RequestFacts, untilNs: Ns, occupancy: Occu
   return journey;
 }
 
+/** Where the bytes of a request and its response lie. */
+export function requestPlace(request: RequestFacts): StreamPlace {
+  const { headLo, headHi, bodyHi, responseLo, responseHi } = request;
+  const { receiveIsn, sendIsn } = request.connection;
+  return { receiveIsn, sendIsn, headLo, headHi, bodyHi, responseLo, responseHi };
+}
+
+/** Where the bytes of a connection's open story lie: the head that never was whole, and nothing sent. */
+export function connectionPlace(connection: ConnectionFacts): StreamPlace {
+  const { receiveIsn, sendIsn, headSteps, receive } = connection;
+  const headLo = headSteps[0]?.offset ?? Math.max(0, receive.frontier);
+  return { receiveIsn, sendIsn, headLo, headHi: NEVER, bodyHi: NEVER, responseLo: NEVER, responseHi: NEVER };
+}
+
 function sweepRequest(line: SegmentLine, request: RequestFacts, occupancy: Occupancy): void {
   const { connection, previous } = request;
   const head = request.steps.filter((s) => s.offset < request.headHi);
@@ -99,17 +115,26 @@ function responseOf(request: RequestFacts): Journey["response"] {
 
 function framesOf(request: RequestFacts): Journey["frames"] {
   const { connection } = request;
-  const inResponse = (f: { lo: number; hi: number }) => f.lo < request.responseHi && f.hi > request.responseLo;
+  const { frames: sent, retransmissions } = connection.send;
   const frames = { received: 0, sent: 0, retransmitted: 0, dropped: connection.drops - connection.dropsTold };
   for (const step of request.steps) frames.received += step.frameCount;
-  for (const frame of connection.send.frames) if (inResponse(frame)) frames.sent += frame.count;
-  for (const frame of connection.send.retransmissions) if (inResponse(frame)) frames.retransmitted++;
+  for (let i = 0; i < sent.length; i++) {
+    const frame = sent.at(i) as SentFrame;
+    if (isInResponse(frame, request)) frames.sent += frame.count;
+  }
+  for (let i = 0; i < retransmissions.length; i++) {
+    if (isInResponse(retransmissions.at(i) as SentFrame, request)) frames.retransmitted++;
+  }
   frames.sent += frames.retransmitted;
   if (request.first) {
     frames.received += connection.syns.length;
     frames.sent += connection.synAcks;
   }
   return frames;
+}
+
+function isInResponse(frame: SentFrame, request: RequestFacts): boolean {
+  return frame.lo < request.responseHi && frame.hi > request.responseLo;
 }
 
 function requestMarks(request: RequestFacts, startNs: Ns, endNs: Ns): Mark[] {

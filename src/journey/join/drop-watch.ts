@@ -7,16 +7,28 @@
  */
 import { DropReason, dropReasonName } from "../../base/drop-reasons.ts";
 import { NEVER, type Ns } from "../../base/time.ts";
-import type { Outcome } from "../journey.ts";
+import type { Journey, Outcome } from "../journey.ts";
+import type { StreamPlace } from "../stream-place.ts";
 import type { ConnectionFacts } from "./facts.ts";
 import type { Join } from "./join.ts";
 import { Limits } from "./limits.ts";
 import { isDamage, isDuplicate, isRefusal } from "./outcome.ts";
-import { type PacketHead, parsePacket } from "./packet-label.ts";
+import { type PacketHead, parsePacket, tupleKey } from "./packet-label.ts";
 import { SegmentLine } from "./segment-line.ts";
 
 /** Drops and labels of the same frame come one after the other; how many may be between. */
 const PAIRING = 64;
+
+/** Of a SYN that never became a connection: no stream began. */
+const NOWHERE: StreamPlace = {
+  receiveIsn: -1,
+  sendIsn: -1,
+  headLo: 0,
+  headHi: NEVER,
+  bodyHi: NEVER,
+  responseLo: NEVER,
+  responseHi: NEVER,
+};
 
 interface Drop {
   atNs: Ns;
@@ -27,6 +39,8 @@ interface Drop {
 }
 
 interface DroppedSyn {
+  /** Its sequence number: the client's initial one. */
+  seq: number;
   local: string;
   remote: string;
   /** The first one; and when the last one was dropped. */
@@ -137,7 +151,7 @@ export class DropWatch {
     if (owner !== undefined) {
       owner.drops++;
       owner.mark({ name: "dropped", atNs, reason: dropReasonName(reason) });
-      if (head.data && !isDuplicate(reason)) owner.receive.droppedNs = Math.min(owner.receive.droppedNs, atNs);
+      if (head.dataBytes > 0 && !isDuplicate(reason)) owner.receive.droppedNs = Math.min(owner.receive.droppedNs, atNs);
       return;
     }
     const known = this.syns.get(tupleKey(head));
@@ -155,18 +169,19 @@ export class DropWatch {
     const { atNs, reason } = drop;
     if (isRefusal(reason)) {
       this.syns.delete(key);
-      const { local, remote } = head;
+      const { local, remote, seq } = head;
       const tries = (known?.count ?? 0) + 1;
       const first = known?.first ?? drop;
-      this.tell({ local, remote, first, lastNs: atNs, cookie: false, heldNs: NEVER, count: tries, reason }, "refused");
+      const times = { first, lastNs: atNs, heldNs: NEVER };
+      this.tell({ local, remote, seq, ...times, cookie: false, count: tries, reason }, "refused");
     } else if (known !== undefined) {
       count(known, drop);
     } else {
       if (this.syns.size >= Limits.droppedSyns) this.tellOldest();
       const cookie = reason === DropReason.none;
-      const { local, remote } = head;
+      const { local, remote, seq } = head;
       const times = { first: drop, lastNs: atNs, heldNs: NEVER };
-      this.syns.set(key, { local, remote, ...times, cookie, count: cookie ? 0 : 1, reason });
+      this.syns.set(key, { local, remote, seq, ...times, cookie, count: cookie ? 0 : 1, reason });
     }
   }
 
@@ -187,7 +202,7 @@ export class DropWatch {
     line.pass(first.atNs, "softirq");
     line.until(lastNs, "retransmission", "retransmission");
     const reason = dropReasonName(syn.reason);
-    this.join.tell({
+    const journey: Journey = {
       id: this.join.nextConnectionJourney(),
       outcome,
       ...this.join.statement,
@@ -201,7 +216,8 @@ export class DropWatch {
       spans: [],
       marks: [{ name: "dropped", atNs: lastNs, reason, value: count }],
       frames: { received: count, sent: 0, retransmitted: 0, dropped: count },
-    });
+    };
+    this.join.tell(journey, { ...NOWHERE, receiveIsn: syn.seq });
   }
 }
 
@@ -216,10 +232,6 @@ function count(syn: DroppedSyn, { atNs, reason }: Drop): void {
 /** A cookie that never came back, or a client whose tries were all dropped. */
 function outcomeOf(syn: DroppedSyn): Outcome {
   return syn.cookie && syn.count === 0 ? "timeout" : "dropped";
-}
-
-function tupleKey(tuple: { local: string; remote: string }): string {
-  return `${tuple.remote} ${tuple.local}`;
 }
 
 /** Puts into a map that forgets its oldest entries. */

@@ -114,6 +114,9 @@ export class ConnectionFacts {
   readonly id: number;
   local = "";
   remote = "";
+  /** Initial sequence numbers; −1 unknown. */
+  receiveIsn = -1;
+  sendIsn = -1;
   /** Recording began after the connection: only requests whose arrival was seen can be told. */
   readonly partial: boolean;
   /** SYNs of this tuple that were dropped before there was a connection. */
@@ -157,6 +160,13 @@ export class ConnectionFacts {
   mark(mark: MarkFact): void {
     this.marks.push(mark);
     if (this.marks.length > Limits.marks * 4) this.marks.splice(0, Limits.marks);
+  }
+
+  /** No story to come begins before `atNs`. */
+  forgetMarks(atNs: Ns): void {
+    let count = 0;
+    while (count < this.marks.length && (this.marks[count] as MarkFact).atNs < atNs) count++;
+    if (count > 0) this.marks.splice(0, count);
   }
 
   /** When the story of this connection starts: its first SYN seen. */

@@ -9,7 +9,8 @@ import { NEVER, type Ns } from "../../base/time.ts";
 import { Label, Point } from "../../base/tracepoints.ts";
 import type { Journey, Precision, Truth } from "../journey.ts";
 import { KIND_FACTOR, Kind } from "../record-ring.ts";
-import { buildConnection, buildRequest, type Seen, unobservedBefore } from "./build.ts";
+import type { PlacedJourney, StreamPlace } from "../stream-place.ts";
+import { buildConnection, buildRequest, connectionPlace, requestPlace, type Seen, unobservedBefore } from "./build.ts";
 import { onConnectionLink, onConnectionPoint } from "./connection-points.ts";
 import { DropWatch } from "./drop-watch.ts";
 import { ConnectionFacts, type RequestFacts } from "./facts.ts";
@@ -43,6 +44,9 @@ export interface JoinCounters {
   lostRecords: number;
 }
 
+/** Takes a journey that has ended, and where its bytes were. */
+export type Finished = (journey: Journey, place: StreamPlace) => void;
+
 export class Join {
   readonly counters: JoinCounters = { incomplete: 0, unsampled: 0, evicted: 0, orphans: 0, lostRecords: 0 };
   readonly connections = new Map<number, ConnectionFacts>();
@@ -55,7 +59,7 @@ export class Join {
   private readonly seen: Seen;
   private readonly blindWhileBusy: boolean;
   private readonly blindPathNs: Ns;
-  private readonly finished: (journey: Journey) => void;
+  private readonly finished: Finished;
   /** Stories with an end that `settle` has not reached. */
   private readonly ending = new Set<RequestFacts>();
   private readonly closing = new Set<ConnectionFacts>();
@@ -65,7 +69,7 @@ export class Join {
   pollBeforeNs: Ns = 0;
 
   /** `finished` gets every journey that has ended, in order of its end. */
-  constructor(finished: (journey: Journey) => void, options: JoinOptions = {}) {
+  constructor(finished: Finished, options: JoinOptions = {}) {
     this.finished = finished;
     this.seen = { truth: options.truth ?? "user-space", precision: options.precision ?? "switch", sampling: 1 };
     this.blindWhileBusy = options.blindWhileBusy ?? false;
@@ -106,6 +110,8 @@ export class Join {
       if (tuple === null || connection === undefined) return;
       connection.local = tuple.local;
       connection.remote = tuple.remote;
+      connection.receiveIsn = tuple.receiveIsn;
+      connection.sendIsn = tuple.sendIsn;
       this.drops.claim(connection);
       return;
     }
@@ -129,19 +135,19 @@ export class Join {
   }
 
   /** Journeys not ended yet, as they stand at `nowNs`: requests first, then connections waiting to become one. */
-  inFlight(nowNs: Ns, limit = 1000): Journey[] {
-    const journeys: Journey[] = [];
+  inFlight(nowNs: Ns, limit = 1000): PlacedJourney[] {
+    const journeys: PlacedJourney[] = [];
     for (const request of this.requests.values()) {
       if (journeys.length >= limit) return journeys;
       if (request.finished || request.endNs <= nowNs) continue;
       const journey = buildRequest(request, nowNs, this.occupancy, this.seen);
-      if (journey !== null) journeys.push(journey);
+      if (journey !== null) journeys.push({ journey, place: requestPlace(request) });
     }
     for (const connection of this.connections.values()) {
       if (journeys.length >= limit) return journeys;
       if (!waitsForRequest(connection)) continue;
       const journey = buildConnection(connection, -connection.id, nowNs, this.occupancy, this.seen);
-      if (journey !== null) journeys.push(journey);
+      if (journey !== null) journeys.push({ journey, place: connectionPlace(connection) });
     }
     return journeys;
   }
@@ -193,8 +199,8 @@ export class Join {
   }
 
   /** Tells a story made elsewhere (a SYN that never became a connection). */
-  tell(journey: Journey): void {
-    this.finished(journey);
+  tell(journey: Journey, place: StreamPlace): void {
+    this.finished(journey, place);
   }
 
   /** What journeys state now. */
@@ -229,12 +235,15 @@ export class Join {
         const unobserved = unobservedBefore(request, this.occupancy, this.blindPathNs);
         if (unobserved !== undefined) journey.unobserved = unobserved;
       }
-      this.finished(journey);
+      this.finished(journey, requestPlace(request));
     }
     connection.dropsTold = connection.drops;
     const at = connection.requests.indexOf(request);
     if (at >= 0) connection.requests.splice(at, 1);
     if (request.responseHi !== NEVER) connection.send.prune(request.responseHi);
+    // Frames are processed in the order they came: what begins later does not begin before this request did.
+    const isAtRest = connection.requests.length === 0 && !connection.receive.hasUnparsed;
+    if (isAtRest && journey !== null) connection.forgetMarks(journey.startNs);
   }
 
   private finishConnection(connection: ConnectionFacts): void {
@@ -247,15 +256,19 @@ export class Join {
         this.occupancy,
         this.seen,
       );
-      if (journey !== null) this.finished(journey);
+      if (journey !== null) this.finished(journey, connectionPlace(connection));
     }
     this.connections.delete(connection.id);
     this.drops.release(connection);
   }
 
-  /** Records were lost: what is open cannot be told to its end; it starts again as if seen from now on. */
   private gap(atNs: Ns, lost: number): void {
     this.counters.lostRecords += lost;
+    this.interrupt(atNs);
+  }
+
+  /** Records are missing: what is open cannot be told to its end; it starts again as if seen from now on. */
+  interrupt(atNs: Ns): void {
     for (const connection of [...this.connections.values()]) this.forget(connection);
     this.occupancy.forgetHolders(atNs);
   }

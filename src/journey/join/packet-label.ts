@@ -7,16 +7,27 @@ export interface Tuple {
   remote: string;
 }
 
-/** The head of a dropped packet, as far as it was kept. */
+/** What the label of a connection says. */
+export interface TupleLabel extends Tuple {
+  /** Initial sequence numbers, received and sent: byte 0 of a stream follows its own. −1 if they are not known. */
+  receiveIsn: number;
+  sendIsn: number;
+}
+
+/** The head of a TCP packet, as far as it was kept; `local` is where it goes to. */
 export interface PacketHead extends Tuple {
   syn: boolean;
   ack: boolean;
-  /** Carries payload (or would have: the label may be cut). */
-  data: boolean;
+  fin: boolean;
+  rst: boolean;
+  seq: number;
+  ackSeq: number;
+  /** Bytes of payload it carries (or would have: the label may be cut). */
+  dataBytes: number;
 }
 
-const FLAG_SYN = 2;
-const FLAG_ACK = 16;
+/** Flags of byte 13 of the TCP header (RFC 9293 §3.1). */
+const Flag = { fin: 1, syn: 2, rst: 4, ack: 16 } as const;
 
 /** "10.0.0.1:3000", "[fe80::1]:3000". */
 function endpoint(address: Address, port: number): string {
@@ -24,17 +35,24 @@ function endpoint(address: Address, port: number): string {
   return text.includes(":") ? `[${text}]:${port}` : `${text}:${port}`;
 }
 
-/** A `Label.tuple`: local address, remote address, local port, remote port. */
-export function parseTuple(bytes: Uint8Array): Tuple | null {
+/** A `Label.tuple`: local address, remote address, local port, remote port, maybe initial sequence numbers. */
+export function parseTuple(bytes: Uint8Array): TupleLabel | null {
   if (bytes.length < 36) return null;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return {
     local: endpoint(Address.read(view, 0), view.getUint16(32)),
     remote: endpoint(Address.read(view, 16), view.getUint16(34)),
+    receiveIsn: bytes.length >= 44 ? view.getUint32(36) : -1,
+    sendIsn: bytes.length >= 44 ? view.getUint32(40) : -1,
   };
 }
 
-/** A `Label.packet` of a TCP packet on its way in; null for anything else or less. */
+/** The key of a connection in maps: its tuple as the server sees it. */
+export function tupleKey({ local, remote }: Tuple): string {
+  return `${remote} ${local}`;
+}
+
+/** The bytes of a TCP packet from its network header on (a `Label.packet`); null for anything else or less. */
 export function parsePacket(bytes: Uint8Array): PacketHead | null {
   if (bytes.length < 40) return null;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -62,9 +80,13 @@ function tcpHead(view: DataView, at: number, len: number, source: Address, desti
   return {
     local: endpoint(destination, view.getUint16(at + 2)),
     remote: endpoint(source, view.getUint16(at)),
-    syn: (flags & FLAG_SYN) !== 0,
-    ack: (flags & FLAG_ACK) !== 0,
-    data: len > (view.getUint8(at + 12) >>> 4) * 4,
+    syn: (flags & Flag.syn) !== 0,
+    ack: (flags & Flag.ack) !== 0,
+    fin: (flags & Flag.fin) !== 0,
+    rst: (flags & Flag.rst) !== 0,
+    seq: view.getUint32(at + 4),
+    ackSeq: view.getUint32(at + 8),
+    dataBytes: Math.max(0, len - (view.getUint8(at + 12) >>> 4) * 4),
   };
 }
 

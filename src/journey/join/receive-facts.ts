@@ -165,7 +165,9 @@ export class ReceiveFacts {
 
   /** True if a byte at or above the frontier has arrived. */
   get hasUnparsed(): boolean {
-    for (const frame of this.frames) if (frame.hi > this.frontier) return true;
+    for (let i = 0; i < this.frames.length; i++) {
+      if ((this.frames.at(i) as ReceivedFrame).hi > this.frontier) return true;
+    }
     return this.readHi > this.frontier && this.frontier >= 0;
   }
 
@@ -190,7 +192,8 @@ export class ReceiveFacts {
       frames: [],
     };
     let missedNs = this.droppedNs;
-    for (const frame of this.frames) {
+    for (let i = 0; i < this.frames.length; i++) {
+      const frame = this.frames.at(i) as ReceivedFrame;
       if (step.arrivedNs === NEVER && frame.lo <= u && u < frame.hi) this.fillArrival(step, frame);
       if (frame.lo > u && step.arrivedNs === NEVER) missedNs = Math.min(missedNs, frame.arrivedNs);
       if (frame.lo < to) countFrame(step, frame, this.countingFor, counting);
@@ -222,7 +225,7 @@ export class ReceiveFacts {
 
   private prune(to: number): void {
     while (this.frames.length > 0 && (this.frames.at(0) as ReceivedFrame).hi <= to) this.frames.shift();
-    if (this.frames.length > 0 && this.frames.length <= 64) {
+    if (this.frames.length > 1 && this.frames.length <= 64) {
       const kept = [...this.frames].filter((f) => f.hi > to);
       if (kept.length !== this.frames.length) this.frames.replace(kept);
     }

@@ -19,6 +19,8 @@ export class SegmentLine {
   /** Segments were merged because there were too many. */
   coarse = false;
   private readonly segments: Segment[] = [];
+  /** Stages that need no empty segment: they took time somewhere, or have one. A list, for they are few. */
+  private readonly shown: StageName[] = [];
 
   constructor(startNs: Ns, limitNs: Ns) {
     this.atNs = startNs;
@@ -49,6 +51,7 @@ export class SegmentLine {
       if (by !== undefined) segment.by = by;
       this.segments.push(segment);
     }
+    if (toNs > startNs && !this.shown.includes(stage)) this.shown.push(stage);
     this.atNs = toNs;
   }
 
@@ -62,12 +65,11 @@ export class SegmentLine {
 
   /** The finished segments: stages passed in no time once, labels in maximal runs, at most `Limits.segments`. */
   finish(): Segment[] {
-    const seen = new Set<StageName>(this.segments.filter((s) => s.endNs > s.startNs).map((s) => s.stage));
     const kept: Segment[] = [];
     for (const segment of this.segments) {
       if (segment.endNs === segment.startNs) {
-        if (seen.has(segment.stage)) continue;
-        seen.add(segment.stage);
+        if (this.shown.includes(segment.stage)) continue;
+        this.shown.push(segment.stage);
       }
       const last = kept[kept.length - 1];
       if (last !== undefined && sameLabel(last, segment)) last.endNs = segment.endNs;

@@ -13,7 +13,8 @@ class SpanList {
   readonly spans: Span[] = [];
   private readonly startNs: Ns;
   private readonly endNs: Ns;
-  private readonly perQueue = new Map<StageName, { count: number; last: Span }>();
+  /** A list, for queues are few. */
+  private readonly perQueue: { readonly stage: StageName; count: number; last: Span }[] = [];
 
   constructor(startNs: Ns, endNs: Ns) {
     this.startNs = startNs;
@@ -26,8 +27,8 @@ class SpanList {
     if (span.endNs < span.startNs) return;
     if (depth !== undefined) span.depth = depth;
     if (limit !== undefined) span.limit = limit;
-    const queue = this.perQueue.get(stage);
-    if (queue === undefined) this.perQueue.set(stage, { count: 1, last: span });
+    const queue = this.perQueue.find((each) => each.stage === stage);
+    if (queue === undefined) this.perQueue.push({ stage, count: 1, last: span });
     else if (queue.count >= Limits.spansPerQueue) {
       queue.last.endNs = Math.max(queue.last.endNs, span.endNs);
       queue.last.startNs = Math.min(queue.last.startNs, span.startNs);
@@ -91,7 +92,8 @@ function sendSpans(list: SpanList, request: RequestFacts, endNs: Ns): void {
     list.add("send-queue", Math.min(send.writes.at(writeAt)?.startNs ?? NEVER, frame.cutNs), frame.cutNs);
     frameSpans(list, frame);
   }
-  for (const again of send.retransmissions) {
+  for (let i = 0; i < send.retransmissions.length; i++) {
+    const again = send.retransmissions.at(i) as SentFrame;
     if (again.lo < responseHi && again.hi > responseLo) frameSpans(list, again);
   }
   const deviceNs = request.responseHi === NEVER ? NEVER : request.self.deviceNs;

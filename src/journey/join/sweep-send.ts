@@ -9,7 +9,7 @@ import { Held } from "../../base/tracepoints.ts";
 import type { RequestFacts } from "./facts.ts";
 import type { Occupancy } from "./occupancy.ts";
 import type { SegmentLine } from "./segment-line.ts";
-import type { SendFacts, SentFrame, WriteFact } from "./send-facts.ts";
+import type { LostFact, SendFacts, SentFrame, WriteFact } from "./send-facts.ts";
 
 /** The test of output that refused, as a stage and a reason. */
 const HELD: Readonly<Record<number, readonly [StageName, WaitReason]>> = {
@@ -86,7 +86,11 @@ export class SendSweep {
 
   /** When byte `offset` was marked lost for the first time. */
   private lostNs(offset: number): Ns {
-    for (const lost of this.send.lost) if (lost.lo <= offset && offset < lost.hi) return lost.atNs;
+    const { lost } = this.send;
+    for (let i = 0; i < lost.length; i++) {
+      const range = lost.at(i) as LostFact;
+      if (range.lo <= offset && offset < range.hi) return range.atNs;
+    }
     return NEVER;
   }
 

@@ -11,6 +11,9 @@ import { Recorder } from "../recorder.ts";
 
 const LOCAL = Address.v4(0x0a000001);
 const REMOTE = Address.v4(0x0a000002);
+/** Initial sequence numbers of every connection; the server's stream wraps at 2^32 after 15 bytes. */
+export const CLIENT_ISN = 1000;
+export const SERVER_ISN = 0xffff_fff0;
 
 export class RecordScript {
   readonly clock = new ManualClock();
@@ -56,13 +59,15 @@ export class RecordScript {
 
   syn(conn: number, arrivedNs: Ns, polledNs: Ns): this {
     this.kernel.stamp(Point.synReceived, conn, arrivedNs, polledNs);
-    const bytes = new Uint8Array(36);
+    const bytes = new Uint8Array(44);
     const view = new DataView(bytes.buffer);
+    view.setUint32(36, CLIENT_ISN);
+    view.setUint32(40, SERVER_ISN);
     LOCAL.write(view, 0);
     REMOTE.write(view, 16);
     view.setUint16(32, 3000);
     view.setUint16(34, 40000 + conn);
-    this.kernel.label(Label.tuple, conn, bytes, 0, 36);
+    this.kernel.label(Label.tuple, conn, bytes, 0, 44);
     return this;
   }
 

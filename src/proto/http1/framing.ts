@@ -4,7 +4,7 @@
  */
 import type { RequestHead } from "./head.ts";
 import type { RequestLimits } from "./limits.ts";
-import { ASTERISK, COMMA, HOST, HTAB, SLASH, SP, TOKEN, ZERO } from "./tables.ts";
+import { ASTERISK, AT, COMMA, HOST, HTAB, QUESTION, SLASH, SP, TOKEN, ZERO } from "./tables.ts";
 import { equalsIgnoreCase } from "./text.ts";
 
 /** The fields the machine itself reads. */
@@ -153,7 +153,7 @@ export class Framing {
     return true;
   }
 
-  /** RFC 9112 §6.1: chunked comes last and once. */
+  /** RFC 9112 §6.1: chunked comes last and once; not even an empty element may follow, which others refuse. */
   private codings(bytes: Uint8Array, base: number, at: number, end: number): boolean {
     let from = at;
     while (from <= end) {
@@ -161,11 +161,9 @@ export class Framing {
       while (to < end && bytes[base + to] !== COMMA) to++;
       const first = skipSpace(bytes, base, from, to);
       const last = trimSpace(bytes, base, first, to);
-      if (last > first) {
-        if (this.endsChunked) return this.refusal.set(400, "chunked is not the last transfer coding", from);
-        if (equalsIgnoreCase(bytes, base + first, base + last, "chunked")) this.endsChunked = true;
-        else this.unknownCoding = true;
-      }
+      if (this.endsChunked) return this.refusal.set(400, "chunked is not the last transfer coding", from);
+      if (equalsIgnoreCase(bytes, base + first, base + last, "chunked")) this.endsChunked = true;
+      else if (last > first) this.unknownCoding = true;
       from = to + 1;
     }
     return true;
@@ -219,9 +217,24 @@ export class Framing {
       return this.head.isMethod("OPTIONS") || this.refusal.set(400, "target * is for OPTIONS", targetAt);
     }
     const from = base + targetAt;
-    if (startsWith(bytes, from, base + targetEnd, "http://") || startsWith(bytes, from, base + targetEnd, "https://"))
-      return true;
+    const end = base + targetEnd;
+    if (startsWith(bytes, from, end, "http://")) return this.authority(targetAt + "http://".length);
+    if (startsWith(bytes, from, end, "https://")) return this.authority(targetAt + "https://".length);
     return this.refusal.set(400, "invalid request target", targetAt);
+  }
+
+  /** RFC 3986 §3.2, RFC 9110 §4.2.1: a host, maybe a user before it; never nobody. Offset from the head's base. */
+  private authority(from: number): boolean {
+    const { bytes, base, targetEnd } = this.head;
+    let at = from;
+    while (at < targetEnd && HOST[bytes[base + at]]) at++;
+    let hostAt = from;
+    if (at < targetEnd && bytes[base + at] === AT) {
+      hostAt = ++at;
+      while (at < targetEnd && HOST[bytes[base + at]]) at++;
+    }
+    const isOver = at === targetEnd || bytes[base + at] === SLASH || bytes[base + at] === QUESTION;
+    return (at > hostAt && isOver) || this.refusal.set(400, "invalid request target", at);
   }
 }
 

@@ -11,7 +11,6 @@ export class LocalProtocolError extends Error {
 
 export class Headers {
   private readonly names: string[] = [];
-  private readonly lowerNames: string[] = [];
   private readonly values: string[] = [];
 
   /** Number of field lines. */
@@ -29,16 +28,16 @@ export class Headers {
 
   /** The values of `name` joined by ", ", or `undefined`. */
   get(name: string): string | undefined {
-    const lower = name.toLowerCase();
     let text: string | undefined;
     for (let i = 0; i < this.names.length; i++) {
-      if (this.lowerNames[i] === lower) text = text === undefined ? this.values[i] : `${text}, ${this.values[i]}`;
+      if (isSameName(this.names[i], name)) text = text === undefined ? this.values[i] : `${text}, ${this.values[i]}`;
     }
     return text;
   }
 
   has(name: string): boolean {
-    return this.lowerNames.includes(name.toLowerCase());
+    for (const each of this.names) if (isSameName(each, name)) return true;
+    return false;
   }
 
   /** Replaces every value of `name`. Throws `LocalProtocolError` if name or value could not be sent. */
@@ -53,16 +52,13 @@ export class Headers {
     assertName(name);
     assertValue(name, text);
     this.names.push(name);
-    this.lowerNames.push(name.toLowerCase());
     this.values.push(text);
   }
 
   delete(name: string): void {
-    const lower = name.toLowerCase();
     for (let i = this.names.length - 1; i >= 0; i--) {
-      if (this.lowerNames[i] !== lower) continue;
+      if (!isSameName(this.names[i], name)) continue;
       this.names.splice(i, 1);
-      this.lowerNames.splice(i, 1);
       this.values.splice(i, 1);
     }
   }
@@ -70,6 +66,11 @@ export class Headers {
   *[Symbol.iterator](): IterableIterator<[name: string, value: string]> {
     for (let i = 0; i < this.names.length; i++) yield [this.names[i], this.values[i]];
   }
+}
+
+/** Mostly it is the very same string, so that nothing is put into lower case. */
+function isSameName(a: string, b: string): boolean {
+  return a === b || (a.length === b.length && a.toLowerCase() === b.toLowerCase());
 }
 
 function assertName(name: string): void {

@@ -5,8 +5,12 @@ import { ParseEvent, RequestParser } from "./request-parser.ts";
 import { latin1, latin1Bytes } from "./text.ts";
 
 /** Everything a stream means, in words: one line per event, body bytes of one message joined. */
-function meaning(stream: Uint8Array, cuts: readonly number[], limits: Partial<RequestLimits> = {}): string[] {
-  const parser = new RequestParser({ ...DEFAULT_LIMITS, ...limits });
+function meaning(
+  stream: Uint8Array,
+  cuts: readonly number[],
+  limits: Partial<RequestLimits> = {},
+  parser = new RequestParser({ ...DEFAULT_LIMITS, ...limits }),
+): string[] {
   const lines: string[] = [];
   let body = "";
   let at = 0;
@@ -297,6 +301,29 @@ describe("properties", () => {
         expect(lines.some((text) => text.startsWith("error"))).toBe(false);
       }),
       { numRuns: 200 },
+    );
+  });
+
+  it("reset, a parser is like a new one, wherever another stream left it", () => {
+    const trailers = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nA: b\r\n";
+    const streams = [
+      "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+      "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc",
+      "GET / HTTP/1.0\r\n\r\n",
+      trailers,
+      "\r\n\r\n",
+      "GET /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n",
+      "",
+    ];
+    fc.assert(
+      fc.property(fc.constantFrom(...streams), fc.nat(200), request, (before, cut, after) => {
+        const used = new RequestParser();
+        meaning(latin1Bytes(before.slice(0, cut)), [], {}, used);
+        used.reset(0);
+        expect(used.isFresh).toBe(true);
+        expect(meaning(latin1Bytes(after), [], {}, used)).toEqual(meaning(latin1Bytes(after), []));
+      }),
+      { numRuns: 500 },
     );
   });
 

@@ -103,6 +103,25 @@ export class RequestParser {
     return this.state <= State.startLf;
   }
 
+  /** Between two messages without a trace of a next one: `reset(offset)` would change nothing. */
+  get isFresh(): boolean {
+    return this.state === State.start && this.emptyLines === 0;
+  }
+
+  /** Begins with another stream (or goes on with one) at stream offset `offset`: the next byte is a message's first. */
+  reset(offset: number): void {
+    this.offset = offset;
+    this.at = 0;
+    this.state = State.start;
+    this.emptyLines = 0;
+    this.block = this.head;
+    this.collecting = false;
+    this.bodyBytes = 0;
+    this.head.clear();
+    this.trailers.clear();
+    this.refusal.set(0, "", 0);
+  }
+
   /** The head is known and the message is not over. */
   get inBody(): boolean {
     return this.state >= State.bodyLength && this.state <= State.end ? true : this.block === this.trailers;

@@ -1,6 +1,8 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Headers, LocalProtocolError } from "./headers.ts";
 import { Framing, ResponseEncoder } from "./response-encoder.ts";
+import { TextBuffer } from "./text-buffer.ts";
 
 function encode(
   status: number,
@@ -12,7 +14,11 @@ function encode(
   encoder.begin(from.head ?? false, from.minor ?? 1, from.keep ?? true);
   const headers = new Headers();
   for (const [name, value] of Object.entries(set)) headers.append(name, value);
-  return { encoder, lines: encoder.head(status, headers, length, "Date: x\r\n").split("\r\n") };
+  const out = new TextBuffer();
+  encoder.beginHead(out, status);
+  out.add("Date: x\r\n");
+  encoder.endHead(out, status, headers, length);
+  return { encoder, lines: out.toString().split("\r\n") };
 }
 
 describe("response encoder", () => {
@@ -75,6 +81,28 @@ describe("response encoder", () => {
   });
 });
 
+describe("text buffer", () => {
+  it("is what its pieces would be as one string, whatever they are", () => {
+    const piece = fc.oneof(
+      fc.string({ unit: fc.integer({ min: 0, max: 255 }).map((c) => String.fromCharCode(c)) }),
+      fc.nat(),
+    );
+    fc.assert(
+      fc.property(fc.array(piece), (pieces) => {
+        const out = new TextBuffer();
+        for (const each of pieces) typeof each === "string" ? out.add(each) : out.addNumber(each);
+        expect(out.toString()).toBe(pieces.join(""));
+      }),
+    );
+  });
+
+  it("grows, and keeps nothing of what was cleared", () => {
+    const out = new TextBuffer();
+    out.add("x".repeat(5000)).clear();
+    expect(out.add("a").addNumber(7, 3).addNumber(12_345, 3).toString()).toBe("a00712345");
+  });
+});
+
 describe("headers", () => {
   it("is an ordered, case-insensitive multi-map", () => {
     const headers = new Headers();
@@ -87,6 +115,9 @@ describe("headers", () => {
       ["set-cookie", "b=2"],
       ["X", "1"],
     ]);
+    headers.append("X", 2);
+    headers.set("x", 3);
+    expect(headers.get("X")).toBe("3");
     headers.delete("Set-Cookie");
     expect([headers.has("set-cookie"), headers.count]).toEqual([false, 1]);
   });

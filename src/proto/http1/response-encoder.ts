@@ -1,11 +1,12 @@
 /**
  * The HTTP/1.1 response machine: decides how a response is framed (RFC 9112 §6) and writes its head.
  *
- * It makes text and numbers; the server writes them and the body bytes. It has no clock (the Date text is given) and
- * never lets through what would make the peer see another message: see `Headers` for the characters.
+ * It makes heads and counts body bytes; the server sends both. It has no clock (the Date text is given) and never lets
+ * through what would make the peer see another message: see `Headers` for the characters.
  */
 import { type Headers, LocalProtocolError } from "./headers.ts";
 import { statusText } from "./status-text.ts";
+import type { TextBuffer } from "./text-buffer.ts";
 
 /** How the peer knows where the body ends. */
 export const Framing = {
@@ -55,34 +56,43 @@ export class ResponseEncoder {
   }
 
   /**
-   * The final head, with framing decided. `bodyLength`: all body bytes if they are known, else -1. `extra`: complete
-   * field lines of the server (Date, Server-Timing), each ending in CRLF. Throws `LocalProtocolError`.
+   * Begins the final head in `out`: status line; complete field lines of the server (Date, Server-Timing) may follow,
+   * then `endHead`. Throws `LocalProtocolError`.
    */
-  head(status: number, headers: Headers, bodyLength: number, extra: string): string {
+  beginHead(out: TextBuffer, status: number): void {
     if (this.started) throw new LocalProtocolError("the response head was sent before");
     if (!Number.isInteger(status) || status < 200 || status > 999)
       throw new LocalProtocolError(`invalid final status ${status}`);
-    let text = statusLine(status) + extra;
+    out.clear();
+    if (status === 200) out.add("HTTP/1.1 200 OK\r\n");
+    else out.add("HTTP/1.1 ").addNumber(status).add(" ").add(statusText(status)).add("\r\n");
+  }
+
+  /**
+   * The fields, the framing and the end of the head. `bodyLength`: all body bytes if they are known, else -1. Throws
+   * `LocalProtocolError`: then `out` holds no head.
+   */
+  endHead(out: TextBuffer, status: number, headers: Headers, bodyLength: number): void {
     let declared = -1;
     for (let i = 0; i < headers.count; i++) {
       const name = headers.nameAt(i);
       const value = headers.valueAt(i);
       if (name.length === 10 && name.toLowerCase() === "connection") {
         if (hasClose(value)) this.keepAlive = false;
-        else text += `${name}: ${value}\r\n`;
+        else addField(out, name, value);
       } else if (name.length === 14 && name.toLowerCase() === "content-length") {
         declared = declaredLength(value, declared);
       } else if (name.length === 17 && name.toLowerCase() === "transfer-encoding") {
         throw new LocalProtocolError("Transfer-Encoding is decided by the server");
       } else {
-        text += `${name}: ${value}\r\n`;
+        addField(out, name, value);
       }
     }
-    text += this.frame(status, declared >= 0 ? declared : bodyLength);
-    if (!this.keepAlive) text += "Connection: close\r\n";
-    else if (this.minorVersion === 0) text += "Connection: keep-alive\r\n";
+    this.frame(out, status, declared >= 0 ? declared : bodyLength);
+    if (!this.keepAlive) out.add("Connection: close\r\n");
+    else if (this.minorVersion === 0) out.add("Connection: keep-alive\r\n");
+    out.add("\r\n");
     this.started = true;
-    return `${text}\r\n`;
   }
 
   /** Counts body bytes the handler made; false if they must not be sent (HEAD). Throws past the declared length. */
@@ -103,34 +113,37 @@ export class ResponseEncoder {
     return this.framing === Framing.length && this.bodyBytes < this.contentLength;
   }
 
-  private frame(status: number, length: number): string {
+  private frame(out: TextBuffer, status: number, length: number): void {
     this.contentLength = length;
     this.framing = Framing.none;
     // RFC 9110 §8.6: no Content-Length in 204; RFC 9110 §15.4.5: 304 may repeat what a 200 would have had.
-    if (status === 204) return "";
-    if (status === 304 || this.headRequest)
-      return length > 0 || (length === 0 && status !== 304) ? `Content-Length: ${length}\r\n` : "";
-    if (length >= 0) {
+    if (status === 204) return;
+    if (status === 304 || this.headRequest) {
+      if (length > 0 || (length === 0 && status !== 304)) addLength(out, length);
+    } else if (length >= 0) {
       this.framing = Framing.length;
-      return `Content-Length: ${length}\r\n`;
-    }
-    if (this.minorVersion > 0) {
+      addLength(out, length);
+    } else if (this.minorVersion > 0) {
       this.framing = Framing.chunked;
-      return "Transfer-Encoding: chunked\r\n";
+      out.add("Transfer-Encoding: chunked\r\n");
+    } else {
+      this.framing = Framing.close;
+      this.keepAlive = false;
     }
-    this.framing = Framing.close;
-    this.keepAlive = false;
-    return "";
   }
+}
+
+function addField(out: TextBuffer, name: string, value: string): void {
+  out.add(name).add(": ").add(value).add("\r\n");
+}
+
+function addLength(out: TextBuffer, length: number): void {
+  out.add("Content-Length: ").addNumber(length).add("\r\n");
 }
 
 /** The chunk-size line before `length` data bytes. */
 export function chunkHead(length: number): string {
   return `${length.toString(16)}\r\n`;
-}
-
-function statusLine(status: number): string {
-  return status === 200 ? "HTTP/1.1 200 OK\r\n" : `HTTP/1.1 ${status} ${statusText(status)}\r\n`;
 }
 
 function hasClose(value: string): boolean {

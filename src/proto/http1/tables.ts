@@ -17,6 +17,8 @@ export const ZERO = 0x30;
 export const COLON = 0x3a;
 export const SEMICOLON = 0x3b;
 export const EQUALS = 0x3d;
+export const QUESTION = 0x3f;
+export const AT = 0x40;
 export const BACKSLASH = 0x5c;
 
 function tableOf(allowed: (byte: number) => boolean): Uint8Array {

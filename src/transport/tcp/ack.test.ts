@@ -1,6 +1,7 @@
 /** When ACKs leave: quick ones first, then every second segment or 40–200 ms; Nagle, cork, and how they meet. */
 import { describe, expect, test } from "vitest";
 import { MILLISECOND, SECOND } from "../../base/time.ts";
+import { Reno } from "./congestion/reno.ts";
 import { type SegmentTemplate, TestHost, TestPeer, TestWire } from "./tcp-testing.ts";
 
 const MSS = 1000;
@@ -248,6 +249,7 @@ describe("window and urgency of output", () => {
 
   test("congestion avoidance: one segment per window", () => {
     const { host, peer, ack, tcb } = established();
+    tcb.congestion = new Reno();
     tcb.ssthreshSegments = 10;
     host.write(tcb, "x".repeat(60_000));
     peer.forget();

@@ -39,7 +39,9 @@ export function startReceiveMss(tcb: Tcb): void {
 export function onDataReceived(tcp: TcpContext, tcb: Tcb, skb: SkBuff, headerLen: number, flags: number): void {
   const now = tcp.nowNs;
   tcb.ackPending |= AckPending.scheduled;
-  measureReceiveMss(tcb, skb.len, headerLen, flags);
+  const len = skb.len;
+  // A super-segment is many of the peer's segments.
+  measureReceiveMss(tcb, skb.gsoSize > 0 ? Math.min(skb.gsoSize, len) : len, headerLen, flags);
   if (!tcb.timestampsOk) measureReceiveRtt(tcb, now);
   if (tcb.atoNs === 0) {
     increaseQuickAcks(tcb, MAX_QUICKACKS);
@@ -48,7 +50,7 @@ export function onDataReceived(tcp: TcpContext, tcb: Tcb, skb: SkBuff, headerLen
     adaptAto(tcb, now - tcb.lastReceivedNs);
   }
   tcb.lastReceivedNs = now;
-  if (skb.len >= 128) growWindow(tcb);
+  if (len >= 128) growWindow(tcb, len);
 }
 
 function adaptAto(tcb: Tcb, gapNs: Ns): void {
@@ -105,7 +107,7 @@ function inQuickAckMode(tcb: Tcb): boolean {
 /** After a segment was processed: acknowledge now, later, or not at all (Linux tcp_ack_snd_check). */
 export function checkAckDue(tcp: TcpContext, tcb: Tcb): void {
   if ((tcb.ackPending & AckPending.scheduled) === 0) return;
-  const unacked = (tcb.rcvNxt - tcb.rcvWup) | 0;
+  const unacked = tcb.unackedBytes;
   const everySecond =
     unacked > tcb.rcvMssBytes &&
     (tcb.rcvNxtOffset - tcb.receiveQueue.readOffset < tcb.rcvLowat || selectWindow(tcb) >= tcb.rcvWnd);
@@ -161,7 +163,7 @@ export function onBytesRead(tcp: TcpContext, tcb: Tcb, copied: number): void {
   let due = false;
   const pending = tcb.ackPending;
   if ((pending & AckPending.scheduled) !== 0) {
-    const unacked = (tcb.rcvNxt - tcb.rcvWup) | 0;
+    const unacked = tcb.unackedBytes;
     const wasPushed = (pending & AckPending.pushed2) !== 0 || ((pending & AckPending.pushed) !== 0 && !tcb.pingpong);
     due = unacked > tcb.rcvMssBytes || (copied > 0 && wasPushed && tcb.receiveQueue.length === 0);
   }

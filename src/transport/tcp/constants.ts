@@ -9,6 +9,10 @@ import { HEADROOM } from "../../skb/skb.ts";
 export const RTO_INITIAL_NS = 1 * SECOND;
 /** TCP_TIMEOUT_FALLBACK: the timeout of data after the SYN or SYN-ACK had to be retransmitted (RFC 6298 §5.7). */
 export const RTO_FALLBACK_NS = 3 * SECOND;
+/** TCP_TIMEOUT_MIN_US: what a tail loss probe or the reordering timer waits at least beyond what it computed. */
+export const TIMEOUT_MIN_NS = 2 * MILLISECOND;
+/** TCP_RACK_RECOVERY_THRESH: recoveries without DSACK until the reordering window is small again (RFC 8985 §6.2). */
+export const RACK_PERSIST_RECOVERIES = 16;
 /** TCP_ATO_MIN, TCP_DELACK_MIN, TCP_DELACK_MAX: bounds of the delayed acknowledgement. */
 export const ATO_MIN_NS = 40 * MILLISECOND;
 export const DELACK_MIN_NS = 40 * MILLISECOND;
@@ -30,6 +34,11 @@ export const PAWS_WINDOW_TICKS = 1;
 export const INITIAL_CWND_SEGMENTS = 10;
 /** TCP_INFINITE_SSTHRESH. */
 export const INFINITE_SSTHRESH_SEGMENTS = 0x7fffffff;
+
+/** A super-segment waits for a larger window only within this time of the last one sent (Linux: a millisecond). */
+export const DEFER_NS = 1 * MILLISECOND;
+/** tcp_tso_win_divisor: the share of a window that is sent without waiting for more. */
+export const DEFER_DIVISOR = 3;
 
 /** TCP_MSS_DEFAULT: the peer's MSS if its SYN names none (RFC 9293 §3.7.1, IPv4). */
 export const MSS_DEFAULT_BYTES = 536;

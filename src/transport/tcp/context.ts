@@ -16,14 +16,16 @@ import type { HostEnv } from "../../skb/host-env.ts";
 import type { SkBuff } from "../../skb/skb.ts";
 import { TcpState } from "../port.ts";
 import { AckOutcome } from "./ack-outcome.ts";
-import type { CongestionControl } from "./congestion/congestion-control.ts";
-import { Reno } from "./congestion/reno.ts";
+import { newCongestionControl } from "./congestion/choice.ts";
 import { MAX_CONNECTIONS } from "./constants.ts";
+import { EndpointList } from "./endpoints.ts";
 import { IsnGenerator } from "./isn.ts";
 import { ConnectionTable, ListenerTable } from "./lookup.ts";
 import { PortTable } from "./ports.ts";
+import { ReceiveRecords } from "./receive-queue.ts";
 import { SentSegmentPool } from "./retransmit-queue.ts";
 import { Segment } from "./segment-info.ts";
+import { SendPagePool } from "./send-queue.ts";
 import { type RequestSock, ROW_WORDS, type RowPlace, type Sock, Tcb } from "./tcb.ts";
 import type { TimeWaitList } from "./time-wait.ts";
 
@@ -55,22 +57,30 @@ export class TcpContext {
   readonly ports: PortTable;
   readonly isn: IsnGenerator;
   readonly sentSegments = new SentSegmentPool();
+  readonly sendPages: SendPagePool;
+  readonly receiveRecords: ReceiveRecords;
   /** The segment being processed, and what its acknowledgement did. */
   readonly segment = new Segment();
   readonly ackOutcome = new AckOutcome();
   /** Input is at work. */
   receiving = false;
+  /** Scratch for a SACK option that begins with a DSACK. */
+  readonly sackBlocks = new Uint32Array(8);
   /** Scratch for `Label.tuple`. */
-  readonly tupleBytes = new Uint8Array(36);
+  readonly tupleBytes = new Uint8Array(44);
   readonly tupleView = new DataView(this.tupleBytes.buffer);
   readonly hooks: TcpHooks;
-  /** All endpoints that are not in the connection table nor listening: bound or fresh sockets, for `rows()`. */
-  readonly endpoints = new Set<Tcb>();
+  /** Every Tcb, for `rows()`. */
+  readonly endpoints = new EndpointList();
   timeWaits!: TimeWaitList;
-  congestion: CongestionControl = new Reno();
   orphanCount = 0;
   private readonly freeRows: RowPlace[] = [];
   private options4: OutputOptions;
+  /** What the timers of all connections call, with theirs. */
+  private readonly onXmit = (_nowNs: Ns, tcb: unknown): void => this.hooks.xmitTimeout(tcb as Tcb);
+  private readonly onDelack = (_nowNs: Ns, tcb: unknown): void => this.hooks.delackTimeout(tcb as Tcb);
+  private readonly onKeepalive = (_nowNs: Ns, tcb: unknown): void => this.hooks.keepaliveTimeout(tcb as Tcb);
+  private readonly onSynAck = (_nowNs: Ns, request: unknown): void => this.hooks.synAckTimeout(request as RequestSock);
   /** Global budget of challenge ACKs (RFC 5961 §10): when its second began, and what is left. */
   private challengeWindowNs: Ns = Number.NEGATIVE_INFINITY;
   private challengesLeft = 0;
@@ -79,6 +89,8 @@ export class TcpContext {
     this.env = env;
     this.ip = ip;
     this.hooks = hooks;
+    this.sendPages = new SendPagePool(env.pool.arena);
+    this.receiveRecords = new ReceiveRecords(env.pool);
     const sip = new SipHash(env.secret);
     this.isn = new IsnGenerator(sip);
     this.ports = new PortTable(env.prng.fork(), env.sysctl);
@@ -117,8 +129,9 @@ export class TcpContext {
 
   /** A new endpoint in state CLOSE with its timers and its row. */
   createTcb(connId: number): Tcb {
-    const tcb = new Tcb(connId, this.env.pool, this.takeRow(), ANY_V4, this.congestion, this.outputOptions);
     const { sysctl } = this.env;
+    const congestion = newCongestionControl(sysctl.tcpCongestionControl);
+    const tcb = new Tcb(connId, this, this.takeRow(), ANY_V4, congestion, this.outputOptions);
     tcb.rcvbufBytes = sysctl.tcpRmemDefault;
     tcb.sndbufBytes = sysctl.tcpWmemDefault;
     tcb.reorderingSegments = sysctl.tcpReordering;
@@ -132,32 +145,40 @@ export class TcpContext {
     assert(!tcb.released, "tcb released twice");
     tcb.released = true;
     this.endpoints.delete(tcb);
+    this.forget(tcb.xmitTimer);
+    this.forget(tcb.delackTimer);
+    this.forget(tcb.keepaliveTimer);
     this.freeRows.push({ words: tcb.words, at: tcb.at });
   }
 
   /** Arms the retransmission/probe timer. */
   armXmit(tcb: Tcb, atNs: Ns): void {
-    tcb.xmitTimer ??= new Timer(() => this.hooks.xmitTimeout(tcb));
+    tcb.xmitTimer ??= new Timer(this.onXmit, tcb);
     this.env.timers.arm(tcb.xmitTimer, Math.max(atNs, this.nowNs));
   }
 
   armDelack(tcb: Tcb, atNs: Ns): void {
-    tcb.delackTimer ??= new Timer(() => this.hooks.delackTimeout(tcb));
+    tcb.delackTimer ??= new Timer(this.onDelack, tcb);
     this.env.timers.arm(tcb.delackTimer, atNs);
   }
 
   armKeepalive(tcb: Tcb, atNs: Ns): void {
-    tcb.keepaliveTimer ??= new Timer(() => this.hooks.keepaliveTimeout(tcb));
+    tcb.keepaliveTimer ??= new Timer(this.onKeepalive, tcb);
     this.env.timers.arm(tcb.keepaliveTimer, atNs);
   }
 
   armSynAck(request: RequestSock, atNs: Ns): void {
-    request.timer ??= new Timer(() => this.hooks.synAckTimeout(request));
+    request.timer ??= new Timer(this.onSynAck, request);
     this.env.timers.arm(request.timer, atNs);
   }
 
   cancel(timer: Timer | null): void {
     if (timer !== null && timer.deadlineNs !== NEVER) this.env.timers.cancel(timer);
+  }
+
+  /** Its owner is gone: the timer must not keep it in memory until the old deadline. */
+  forget(timer: Timer | null): void {
+    if (timer !== null) this.env.timers.forget(timer);
   }
 
   /** Changes state and keeps CurrEstab and EstabResets (Linux tcp_set_state). */

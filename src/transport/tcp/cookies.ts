@@ -81,7 +81,8 @@ export function checkCookie(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Seg
   const remote = Address.v4(ipv4.src(skb.view, skb.net));
   const localPort = wire.dstPort(skb.view, skb.transport);
   const remotePort = wire.srcPort(skb.view, skb.transport);
-  if (tcb.listener === null || !tcb.listener.floodWarned) return null;
+  // Linux tcp_synq_no_recent_overflow: who sent no cookie lately need not look for one.
+  if (tcb.listener === null || tcp.nowNs - tcb.listener.cookieSentNs > MAX_AGE_PERIODS * PERIOD_NS) return null;
   const cookie = (segment.ack - 1) >>> 0;
   const clientIsn = (segment.seq - 1) >>> 0;
   const minute = Math.floor(tcp.nowNs / PERIOD_NS);
@@ -108,8 +109,8 @@ export function checkCookie(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Seg
     skb.ifindex,
     skb.arrivedNs,
   );
-  request.rcvIsn = clientIsn;
-  request.sntIsn = cookie;
+  request.rcvIsn = clientIsn | 0;
+  request.sntIsn = cookie | 0;
   request.mssBytes = MSS_TABLE[index];
   request.sndWnd = segment.window;
   segment.readOptions(skb);

@@ -4,7 +4,7 @@
  */
 import { DropReason } from "../../base/drop-reasons.ts";
 import { MibId } from "../../base/mib.ts";
-import { seqDiff, seqGeq, seqGt, seqLeq, seqLt } from "../../base/seq.ts";
+import { seqGeq, seqGt, seqLeq, seqLt } from "../../base/seq.ts";
 import { MILLISECOND } from "../../base/time.ts";
 import { Point } from "../../base/tracepoints.ts";
 import type { SkBuff } from "../../skb/skb.ts";
@@ -13,7 +13,10 @@ import { TcpState } from "../port.ts";
 import { enterQuickAck, onDataReceived } from "./ack.ts";
 import { MAX_QUICKACKS } from "./constants.ts";
 import type { TcpContext } from "./context.ts";
+import { noteDuplicate } from "./dsack.ts";
+import { hasPage } from "./pages.ts";
 import { setPredictionFlags } from "./prediction.ts";
+import { NOTHING_OUT_OF_ORDER, Reassembly } from "./reassembly.ts";
 import { sendAck } from "./segment.ts";
 import type { Segment } from "./segment-info.ts";
 import { AckPending, Shutdown, type Tcb } from "./tcb.ts";
@@ -33,6 +36,7 @@ export function queueData(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segme
   const window = tcb.receiveWindow();
   if (seqLeq(end, tcb.rcvNxt)) {
     tcp.count(MibId.TcpExtDelayedACKLost);
+    noteDuplicate(tcp, tcb, seq, end);
     dropAndAck(tcp, tcb, skb, DropReason.tcpOldData);
   } else if (seqGeq(seq, tcb.rcvNxt + window) && !(window === 0 && seq === tcb.rcvNxt)) {
     dropAndAck(tcp, tcb, skb, DropReason.tcpOverWindow);
@@ -41,6 +45,7 @@ export function queueData(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segme
       tcp.count(MibId.TcpExtTCPZeroWindowDrop);
       dropAndAck(tcp, tcb, skb, DropReason.tcpZeroWindow);
     } else {
+      if (seqLt(seq, tcb.rcvNxt)) noteDuplicate(tcp, tcb, seq, tcb.rcvNxt);
       queueInOrder(tcp, tcb, skb, segment);
     }
   } else {
@@ -66,7 +71,8 @@ function dropAndAck(tcp: TcpContext, tcb: Tcb, skb: SkBuff, reason: DropReason):
 }
 
 function queueInOrder(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment): void {
-  if (!hasRoom(tcp, tcb)) {
+  // A reader that has taken all gets more whatever others hold (Linux sk_forced_mem_schedule).
+  if (tcb.receiveQueue.length > 0 && !hasRoom(tcp, tcb, hasPage(skb.arena, tcb.receiveQueue.length))) {
     tcp.count(MibId.TcpExtTCPRcvQDrop);
     tcb.ackPending |= AckPending.scheduled;
     tcp.env.drops.drop(skb, DropReason.protoMem);
@@ -91,7 +97,7 @@ function queueInOrder(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment):
 
 /** Appends an skb that starts at or before rcvNxt, cutting what is already there. *Takes* the skb. */
 export function appendTrimmed(tcp: TcpContext, tcb: Tcb, skb: SkBuff): void {
-  const old = seqDiff(tcb.rcvNxt, skb.seq);
+  const old = tcb.rcvNxtOffset - tcb.receivedOffset(skb.seq);
   const len = skb.len;
   if (old >= len) {
     tcp.env.drops.consume(skb);
@@ -119,7 +125,7 @@ function drainReassembly(tcp: TcpContext, tcb: Tcb): boolean {
 
 function queueOutOfOrder(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment): void {
   tcb.predFlags = 0;
-  if (!hasRoom(tcp, tcb)) {
+  if (!hasRoom(tcp, tcb, skb.arena.isRoomy(skb.end - skb.head))) {
     tcp.count(MibId.TcpExtTCPOFODrop);
     tcb.ackPending |= AckPending.scheduled;
     tcp.env.drops.drop(skb, DropReason.tcpOfoDrop);
@@ -130,14 +136,23 @@ function queueOutOfOrder(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segmen
   tcp.count(MibId.TcpExtTCPOFOQueue);
   // A FIN out of order is remembered beside its payload; it counts in seqEnd.
   skb.scratch = (segment.flags & Flag.fin) !== 0 ? Flag.fin : 0;
-  tcb.reassembly.insert(skb, tcp.env.drops, tcp.env.mib);
+  if (tcb.reassembly === NOTHING_OUT_OF_ORDER) tcb.reassembly = new Reassembly();
+  const isNew = tcb.reassembly.insert(skb, tcp.env.drops, tcp.env.mib);
+  if (!isNew) noteDuplicate(tcp, tcb, segment.seq, segment.end);
 }
 
-/** Is there room in the receive buffer, if need be at the expense of what is out of order? (tcp_try_rmem_schedule). */
-function hasRoom(tcp: TcpContext, tcb: Tcb): boolean {
+/**
+ * Is there room in the receive buffer, if need be at the expense of what is out of order? (tcp_try_rmem_schedule).
+ * `isRoomy`: the host's packet memory is not short.
+ */
+function hasRoom(tcp: TcpContext, tcb: Tcb, isRoomy: boolean): boolean {
   const held = tcb.receiveQueue.memoryBytes;
-  if (held + tcb.reassembly.memoryBytes <= tcb.rcvbufBytes) return true;
+  if (isRoomy && held + tcb.reassembly.memoryBytes <= tcb.rcvbufBytes) return true;
   tcp.count(MibId.TcpExtPruneCalled);
+  if (!isRoomy) {
+    tcp.count(MibId.TcpExtRcvPruned);
+    return false;
+  }
   // An eighth more than needed, so that a flood does not prune once per segment.
   const goal = Math.max(0, tcb.rcvbufBytes - held - (tcb.rcvbufBytes >>> 3));
   tcb.reassembly.prune(goal, tcp.env.drops, tcp.env.mib);

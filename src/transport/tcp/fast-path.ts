@@ -10,6 +10,7 @@ import { checkSendSpace, processAck } from "./ack-input.ts";
 import type { TcpContext } from "./context.ts";
 import { appendTrimmed, measureRttByTimestamp, stampDelivered, stampSegment } from "./data-input.ts";
 import { pushPending } from "./output.ts";
+import { hasPage } from "./pages.ts";
 import { PREDICTION_MASK } from "./prediction.ts";
 import type { Segment } from "./segment-info.ts";
 import { RowWord, type Tcb } from "./tcb.ts";
@@ -44,6 +45,7 @@ export function tryFastPath(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Seg
   }
   if (len > tcb.receiveWindow()) return false;
   if (tcb.receiveQueue.memoryBytes + len > tcb.rcvbufBytes) return false;
+  if (!hasPage(skb.arena, tcb.receiveQueue.length)) return false;
   rememberTimestamp(tcp, tcb, segment);
   tcp.count(MibId.TcpExtTCPHPHits);
   stampSegment(tcp, tcb, skb, segment);

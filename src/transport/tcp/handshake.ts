@@ -41,7 +41,7 @@ export function connect(tcp: TcpContext, tcb: Tcb, address: Address, port: numbe
   if (typeof route === "number") return route;
   tcb.route = route;
   if (!tcb.addressBound) tcb.localAddress = route.source;
-  tcb.remoteAddress = address;
+  tcb.remoteAddress = route.destination;
   tcb.remotePort = port;
   const bound = choosePort(tcp, tcb);
   if (bound < 0) return bound;

@@ -60,7 +60,7 @@ export function onIcmpError(
   const remote = ipv4.dst(view, innerNet);
   const localPort = wire.srcPort(view, innerTransport);
   const remotePort = wire.dstPort(view, innerTransport);
-  const seq = wire.seq(view, innerTransport);
+  const seq = wire.seq(view, innerTransport) | 0;
   const sock = tcp.connections.find(remote | 0, local | 0, remotePort, localPort);
   if (sock === null) {
     tcp.count(MibId.IcmpInErrors);

@@ -166,6 +166,9 @@ function details(tcp: TcpContext, tcb: Tcb): Record<string, string | number> {
   if (tcb.ssthreshSegments < INFINITE_SSTHRESH_SEGMENTS) out.ssthresh = tcb.ssthreshSegments;
   if (tcb.retransmitQueue.packetsOut > 0) out.unacked = tcb.retransmitQueue.packetsOut;
   if (tcb.retransmitsTotal > 0) out.retransmits = tcb.retransmitsTotal;
+  if (tcb.retransmitQueue.lostOut > 0) out.lost = tcb.retransmitQueue.lostOut;
+  if (tcb.retransmitQueue.sackedOut > 0) out.sacked = tcb.retransmitQueue.sackedOut;
+  if (tcb.reorderingSegments !== 3) out.reordering = tcb.reorderingSegments;
   if (tcb.sndWindowScale > 0 || tcb.rcvWindowScale > 0) out.wscale = `${tcb.sndWindowScale},${tcb.rcvWindowScale}`;
   const timer = timerName(tcb);
   if (timer !== "off") {

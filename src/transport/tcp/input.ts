@@ -22,6 +22,7 @@ import { MAX_QUICKACKS, PAWS_24_DAYS_NS, PAWS_WINDOW_TICKS } from "./constants.t
 import type { TcpContext } from "./context.ts";
 import { isDataAfterClose, queueData } from "./data-input.ts";
 import { done } from "./done.ts";
+import { noteDuplicate } from "./dsack.ts";
 import { tryFastPath } from "./fast-path.ts";
 import { challengeSyn, completeSimultaneousOpen, isSimultaneousSynAck, receiveInSynSent } from "./handshake.ts";
 import { receiveInListen, receiveInSynQueue } from "./listener.ts";
@@ -54,8 +55,9 @@ function receiveSegment(tcp: TcpContext, skb: SkBuff): void {
     env.drops.drop(skb, malformed);
     return;
   }
-  const src = ipv4.src(view, skb.net);
-  const dst = ipv4.dst(view, skb.net);
+  // Signed words: small integers, where unsigned ones would be new objects.
+  const src = ipv4.src(view, skb.net) | 0;
+  const dst = ipv4.dst(view, skb.net) | 0;
   if (skb.summed === Summed.none && !wire.hasGoodChecksumV4(skb.bytes, at, skb.tail - at, src, dst)) {
     tcp.count(MibId.TcpInCsumErrors);
     tcp.count(MibId.TcpInErrs);
@@ -67,7 +69,7 @@ function receiveSegment(tcp: TcpContext, skb: SkBuff): void {
   skb.data = at + segment.headerLen;
   const srcPort = wire.srcPort(view, at);
   const dstPort = wire.dstPort(view, at);
-  const sock = tcp.connections.find(src | 0, dst | 0, srcPort, dstPort);
+  const sock = tcp.connections.find(src, dst, srcPort, dstPort);
   if (sock instanceof Tcb) receiveForTcb(tcp, sock, skb, segment);
   else if (sock instanceof RequestSock) receiveInSynQueue(tcp, sock, skb, segment);
   else if (sock instanceof TimeWaitSock) receiveForTimeWait(tcp, sock, skb, segment);
@@ -110,7 +112,7 @@ function receiveForTimeWait(tcp: TcpContext, tw: TimeWaitSock, skb: SkBuff, segm
 
 /** A segment for a full endpoint. *Takes* the skb, whose data is the payload. */
 export function receiveForTcb(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment): void {
-  tcb.segmentsIn++;
+  tcb.segmentsIn += skb.gsoSize === 0 ? 1 : Math.max(1, Math.ceil(segment.payloadLen / skb.gsoSize));
   if (tcb.state === TcpState.established && tryFastPath(tcp, tcb, skb, segment)) return;
   if (tcb.state === TcpState.synSent) {
     receiveInSynSent(tcp, tcb, skb, segment);
@@ -192,6 +194,7 @@ function answerInvalid(tcp: TcpContext, tcb: Tcb, segment: Segment, skipped: num
   if (segment.end !== segment.seq && seqLt(segment.seq, tcb.rcvNxt)) {
     tcp.count(MibId.TcpExtDelayedACKLost);
     enterQuickAck(tcb, MAX_QUICKACKS);
+    noteDuplicate(tcp, tcb, segment.seq, seqGt(segment.end, tcb.rcvNxt) ? tcb.rcvNxt : segment.end);
   }
   sendAck(tcp, tcb);
 }

@@ -3,6 +3,7 @@
  * queue. Each is *full* when its length exceeds the backlog, so each holds backlog + 1 (Linux sk_acceptq_is_full,
  * inet_csk_reqsk_queue_is_full).
  */
+import type { Ns } from "../../base/time.ts";
 import type { RequestSock, Tcb } from "./tcb.ts";
 
 export class Listener {
@@ -17,8 +18,8 @@ export class Listener {
   queuedTotal = 0;
   /** Segments dropped here (Linux sk_drops, `ss -m` d). */
   drops = 0;
-  /** The flood warning was given (once per listener). */
-  floodWarned = false;
+  /** When the last SYN cookie left (Linux tcp_synq_overflow). */
+  cookieSentNs: Ns = Number.NEGATIVE_INFINITY;
 
   constructor(backlog: number) {
     this.backlog = backlog;

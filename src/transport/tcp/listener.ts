@@ -64,7 +64,7 @@ function receiveAckInListen(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Seg
     const request = checkCookie(tcp, tcb, skb, segment);
     if (request !== null) {
       chooseWindow(tcp, tcb, request, request.route);
-      if (!(tcb.listener as Listener).acceptQueueFull) stampSyn(tcp, request.connId, skb);
+      if (!(tcb.listener as Listener).acceptQueueFull) stampSyn(tcp, request, skb);
       if (!promote(tcp, request, skb, segment)) tcp.env.drops.drop(skb, DropReason.tcpListenOverflow);
       return;
     }
@@ -82,7 +82,6 @@ function receiveSyn(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment, is
   if ((sysctl.tcpSyncookies === 2 || listener.synQueueFull) && isnFromTimeWait === 0) {
     wantCookie = sysctl.tcpSyncookies !== 0;
     tcp.count(wantCookie ? MibId.TcpExtTCPReqQFullDoCookies : MibId.TcpExtTCPReqQFullDrop);
-    listener.floodWarned = true;
     if (!wantCookie) {
       dropSyn(tcp, listener, skb, connId, DropReason.tcpReqQFull);
       return;
@@ -106,10 +105,11 @@ function receiveSyn(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment, is
       return;
     }
   }
+  request.sntIsn = (wantCookie ? cookieIsn(tcp, request, segment) : isnFromTimeWait || newIsn(tcp, request)) | 0;
   if (wantCookie) stampCookie(tcp, connId, skb);
-  else stampSyn(tcp, connId, skb);
-  if (wantCookie) answerWithCookie(tcp, request, segment);
-  else if (!remember(tcp, listener, request, isnFromTimeWait)) {
+  else stampSyn(tcp, request, skb);
+  if (wantCookie) answerWithCookie(tcp, listener, request);
+  else if (!remember(tcp, listener, request)) {
     dropSyn(tcp, listener, skb, connId, DropReason.noMem);
     return;
   }
@@ -117,10 +117,8 @@ function receiveSyn(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment, is
 }
 
 /** Enters the SYN queue and sends the first SYN-ACK; false if the connection table is full. */
-function remember(tcp: TcpContext, listener: Listener, request: RequestSock, isnFromTimeWait: number): boolean {
+function remember(tcp: TcpContext, listener: Listener, request: RequestSock): boolean {
   if (!tcp.connections.add(request)) return false;
-  const { localAddress, localPort, remoteAddress, remotePort } = request;
-  request.sntIsn = isnFromTimeWait || tcp.isn.isn(localAddress, localPort, remoteAddress, remotePort, tcp.nowNs);
   listener.requests.add(request);
   listener.youngConns++;
   tcp.armSynAck(request, tcp.nowNs + SYN_ACK_TIMEOUT_NS);
@@ -128,9 +126,14 @@ function remember(tcp: TcpContext, listener: Listener, request: RequestSock, isn
   return true;
 }
 
-function answerWithCookie(tcp: TcpContext, request: RequestSock, segment: Segment): void {
-  request.sntIsn = cookieIsn(tcp, request, segment);
+function newIsn(tcp: TcpContext, request: RequestSock): number {
+  const { localAddress, localPort, remoteAddress, remotePort } = request;
+  return tcp.isn.isn(localAddress, localPort, remoteAddress, remotePort, tcp.nowNs);
+}
+
+function answerWithCookie(tcp: TcpContext, listener: Listener, request: RequestSock): void {
   tcp.count(MibId.TcpExtSyncookiesSent);
+  listener.cookieSentNs = tcp.nowNs;
   sendSynAck(tcp, request);
 }
 
@@ -155,8 +158,9 @@ function stampCookie(tcp: TcpContext, connId: number, skb: SkBuff): void {
   tcp.env.trace.stamp(Point.synCookie, skb.id, 0, 0);
 }
 
-/** `synReceived` and the 4-tuple of a SYN that was taken in. */
-function stampSyn(tcp: TcpContext, connId: number, skb: SkBuff): void {
+/** `synReceived`, and the 4-tuple and initial sequence numbers of a SYN that was taken in. */
+function stampSyn(tcp: TcpContext, request: RequestSock, skb: SkBuff): void {
+  const { connId } = request;
   if (!tcp.traced(connId)) return;
   const { trace } = tcp.env;
   trace.stamp(Point.synReceived, connId, skb.arrivedNs, skb.polledNs);
@@ -165,6 +169,8 @@ function stampSyn(tcp: TcpContext, connId: number, skb: SkBuff): void {
   Address.v4(ipv4.src(skb.view, skb.net)).write(tupleView, 16);
   tupleView.setUint16(32, wire.dstPort(skb.view, skb.transport));
   tupleView.setUint16(34, wire.srcPort(skb.view, skb.transport));
+  tupleView.setUint32(36, request.rcvIsn);
+  tupleView.setUint32(40, request.sntIsn);
   trace.label(Label.tuple, connId, tupleBytes, 0, tupleBytes.length);
 }
 
@@ -178,10 +184,12 @@ function makeRequest(
   forCookie: boolean,
 ): RequestSock | null {
   const { sysctl } = tcp.env;
-  const local = Address.v4(ipv4.dst(skb.view, skb.net));
-  const remote = Address.v4(ipv4.src(skb.view, skb.net));
-  const route = tcp.ip.route(remote, local, tcb.boundIfindex);
+  const to = Address.v4(ipv4.dst(skb.view, skb.net));
+  const route = tcp.ip.route(Address.v4(ipv4.src(skb.view, skb.net)), to, tcb.boundIfindex);
   if (typeof route === "number") return null;
+  // The route's own addresses: a thousand connections from one client need not keep a thousand copies.
+  const local = route.source.equals(to) ? route.source : to;
+  const remote = route.destination;
   const at = skb.transport;
   const arrivedNs = skb.arrivedNs > 0 ? skb.arrivedNs : tcp.nowNs;
   const request = new RequestSock(
@@ -311,7 +319,7 @@ function leaveSynQueue(tcp: TcpContext, request: RequestSock): void {
   const listener = request.listener.listener as Listener;
   if (!listener.requests.delete(request)) return;
   if (request.timeouts === 0) listener.youngConns--;
-  tcp.cancel(request.timer);
+  tcp.forget(request.timer);
 }
 
 /** A segment for a half-open connection (Linux tcp_check_req): rows 7, 8, 12–14. *Takes* the skb. */

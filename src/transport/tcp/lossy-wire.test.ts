@@ -74,8 +74,11 @@ function transfer(
   upLen: number,
   downLen: number,
   sysctl: Partial<Sysctls>,
+  gsoMaxBytes = 0,
 ): TestWire {
   const wire = new TestWire(options, seed, { a: { sysctl }, b: { sysctl } });
+  wire.a.ip.gsoMaxBytes = gsoMaxBytes;
+  wire.b.ip.gsoMaxBytes = gsoMaxBytes;
   const [client, server] = wire.pair();
   const up = pattern(upLen, seed + 10);
   const down = pattern(downLen, seed + 11);
@@ -113,6 +116,15 @@ const features = fc.constantFrom<Partial<Sysctls>>(
   { tcpWindowScaling: 0, tcpSack: 0 },
 );
 
+/** What the path takes, and whether the wire carries it whole. */
+const superSegments = fc.constantFrom<[number, boolean]>(
+  [0, false],
+  [0, false],
+  [65535, false],
+  [65535, true],
+  [5000, true],
+);
+
 describe("transfer over a bad wire", () => {
   test("any loss, duplication and reordering: streams are byte-equal, nothing leaks", () => {
     fc.assert(
@@ -124,14 +136,12 @@ describe("transfer over a bad wire", () => {
         fc.integer({ min: 0, max: 80_000 }),
         fc.integer({ min: 0, max: 80_000 }),
         features,
-        (seed, lossPercent, duplicatePercent, jitterNs, upLen, downLen, sysctl) => {
-          transfer(
-            { lossRate: lossPercent / 100, duplicateRate: duplicatePercent / 100, jitterNs, delayNs: MILLISECOND },
-            seed,
-            upLen,
-            downLen,
-            sysctl,
-          );
+        superSegments,
+        (seed, lossPercent, duplicatePercent, jitterNs, upLen, downLen, sysctl, [gsoMaxBytes, whole]) => {
+          const lossRate = lossPercent / 100;
+          const duplicateRate = duplicatePercent / 100;
+          const options = { lossRate, duplicateRate, jitterNs, delayNs: MILLISECOND, whole };
+          transfer(options, seed, upLen, downLen, sysctl, gsoMaxBytes);
         },
       ),
       { numRuns: 40 },

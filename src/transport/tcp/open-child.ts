@@ -7,6 +7,7 @@ import { TcpState } from "../port.ts";
 import { startReceiveMss } from "./ack.ts";
 import { expandSendBuffer } from "./ack-input.ts";
 import { advertisedMss } from "./advertised-mss.ts";
+import { newCongestionControl } from "./congestion/choice.ts";
 import type { TcpContext } from "./context.ts";
 import { setPredictionFlags } from "./prediction.ts";
 import { startRtt } from "./rto.ts";
@@ -104,6 +105,9 @@ function inheritOptions(tcb: Tcb, parent: Tcb): void {
   tcb.boundIfindex = parent.boundIfindex;
   tcb.reuseAddress = parent.reuseAddress;
   tcb.reusePort = parent.reusePort;
-  tcb.congestion = parent.congestion;
+  if (parent.congestionChosen) {
+    tcb.congestion = newCongestionControl(parent.congestion.name);
+    tcb.congestionChosen = true;
+  }
   tcb.outputOptions = parent.outputOptions;
 }

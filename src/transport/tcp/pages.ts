@@ -9,13 +9,25 @@ import { type Arena, FRAME_SLOT, PAGE_SLOT, SMALL_SLOT } from "../../skb/arena.t
 const BULK_BYTES = 8 * FRAME_SLOT;
 
 /**
- * Takes a slot for `wanted` more bytes of a queue that already holds `queuedBytes`. Falls back to smaller slots when
- * the fitting class is empty; 0 when the arena is out of memory. The slot may be smaller than `wanted`.
+ * Takes a slot for `wanted` more bytes of a queue that already holds `queuedBytes`. Falls back to other slots when the
+ * fitting class is used up but for its reserve; 0 when all are. The slot may be smaller than `wanted`.
  */
 export function takePage(arena: Arena, wanted: number, queuedBytes: number): number {
   const total = queuedBytes + wanted;
   const size = total <= SMALL_SLOT ? SMALL_SLOT : total <= BULK_BYTES ? FRAME_SLOT : PAGE_SLOT;
-  return arena.alloc(size) || arena.alloc(FRAME_SLOT) || arena.alloc(SMALL_SLOT);
+  if (arena.isRoomy(size)) return arena.alloc(size);
+  if (arena.isRoomy(FRAME_SLOT)) return arena.alloc(FRAME_SLOT);
+  return isShort(queuedBytes) && arena.isRoomy(SMALL_SLOT) ? arena.alloc(SMALL_SLOT) : 0;
+}
+
+/** True while `takePage` finds a slot: what would have to stay in the reserve is refused before. */
+export function hasPage(arena: Arena, queuedBytes: number): boolean {
+  return arena.isRoomy(FRAME_SLOT) || (isShort(queuedBytes) && arena.isRoomy(SMALL_SLOT));
+}
+
+/** The small slots are for short requests and answers: long queues that had all others leave them alone. */
+function isShort(queuedBytes: number): boolean {
+  return queuedBytes < FRAME_SLOT;
 }
 
 /** Copies `len` bytes between two arrays, or within one when the ranges do not overlap. */

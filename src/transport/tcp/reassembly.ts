@@ -6,10 +6,11 @@
  * a small payload moves to a small slot first. Overlap policy as Linux: what was there first stays, the newcomer is
  * trimmed at its front, and segments it covers entirely are dropped.
  */
+import { assert } from "../../base/assert.ts";
 import { DropReason } from "../../base/drop-reasons.ts";
 import { type Mib, MibId } from "../../base/mib.ts";
 import { seqDiff, seqGeq, seqGt, seqLeq, seqLt } from "../../base/seq.ts";
-import { SMALL_SLOT } from "../../skb/arena.ts";
+import { FRAME_SLOT, PAGE_SLOT, SMALL_SLOT } from "../../skb/arena.ts";
 import type { DropCounters } from "../../skb/drop.ts";
 import type { SkBuff } from "../../skb/skb.ts";
 import { copyBytes } from "./pages.ts";
@@ -34,6 +35,7 @@ export class Reassembly {
    * `scratch` is not 0 if the range ends with a FIN. Returns true if it (or part of it) was kept.
    */
   insert(skb: SkBuff, drops: DropCounters, mib: Mib): boolean {
+    assert(this !== NOTHING_OUT_OF_ORDER, "the queue that all share stays empty");
     let before: SkBuff | null = null;
     const tail = this.tail;
     if (tail !== null && seqGeq(skb.seq, tail.seq)) before = tail;
@@ -180,19 +182,29 @@ export class Reassembly {
     this.blockCount = kept;
   }
 
-  /** A payload of a few bytes must not hold a 2 KB slot while it waits. */
+  /** A payload of a few bytes must not hold a 2 KB slot while it waits, nor a short super-segment one of 64 KB. */
   private shrink(skb: SkBuff): void {
     const len = skb.len;
-    if (len > SMALL_SLOT || skb.end - skb.head === SMALL_SLOT) return;
-    const slot = skb.arena.alloc(SMALL_SLOT);
+    const size = len <= SMALL_SLOT ? SMALL_SLOT : len <= FRAME_SLOT ? FRAME_SLOT : PAGE_SLOT;
+    if (size >= skb.end - skb.head) return;
+    const { arena } = skb;
+    const slot = arena.alloc(size);
     if (slot === 0) return;
+    if (arena.slotSize(slot) > size) {
+      // That class is used up: a slot of the next larger one gains nothing.
+      arena.release(slot);
+      return;
+    }
     copyBytes(skb.bytes, skb.data, skb.bytes, slot, len);
-    skb.arena.release(skb.head);
+    arena.release(skb.head);
     skb.head = slot;
     skb.data = slot;
     skb.tail = slot + len;
-    skb.end = slot + skb.arena.slotSize(slot);
+    skb.end = slot + size;
     // The headers stayed behind in a slot that is somebody else's now.
     skb.mac = skb.net = skb.transport = 0;
   }
 }
+
+/** The queue of every connection that has nothing out of order, which is nearly all of them: empty for ever. */
+export const NOTHING_OUT_OF_ORDER = new Reassembly();

@@ -40,6 +40,49 @@ class Run {
   }
 }
 
+/** What all receive queues of a host share: its frames, and the records of runs and slots that no queue uses now. */
+export class ReceiveRecords {
+  readonly skbs: SkBuffPool;
+  readonly arena: Arena;
+  private freeRuns: Run | null = null;
+  private freeSlots: Slot | null = null;
+
+  constructor(skbs: SkBuffPool) {
+    this.skbs = skbs;
+    this.arena = skbs.arena;
+  }
+
+  takeRun(slot: Slot): Run {
+    const run = this.freeRuns ?? new Run(slot);
+    this.freeRuns = run.next;
+    run.slot = slot;
+    run.next = null;
+    return run;
+  }
+
+  putRun(run: Run): void {
+    run.next = this.freeRuns;
+    this.freeRuns = run;
+  }
+
+  takeSlot(address: number, size: number): Slot {
+    const slot = this.freeSlots ?? new Slot();
+    this.freeSlots = slot.next;
+    slot.next = null;
+    slot.address = address;
+    slot.size = size;
+    slot.used = 0;
+    slot.runs = 0;
+    slot.chargedBytes = 0;
+    return slot;
+  }
+
+  putSlot(slot: Slot): void {
+    slot.next = this.freeSlots;
+    this.freeSlots = slot;
+  }
+}
+
 export class ReceiveQueue {
   /** Stream offset of the next byte a read returns (RFC 9293 has no name; Linux copied_seq). */
   readOffset = 0;
@@ -49,20 +92,15 @@ export class ReceiveQueue {
   memoryBytes = 0;
   /** Slots owned: stream pages, and frames whose payload stayed in place. */
   slots = 0;
-  private readonly pool: SkBuffPool;
-  private readonly arena: Arena;
+  private readonly records: ReceiveRecords;
   private head: Run | null = null;
   private tail: Run | null = null;
   /** The run the last peek ended in: the next one usually goes on there. */
   private cursor: Run | null = null;
   private runCount = 0;
-  /** Records not in use, kept for the next segments; dropped when the connection ends. */
-  private spareRuns: Run | null = null;
-  private spareSlots: Slot | null = null;
 
-  constructor(pool: SkBuffPool) {
-    this.pool = pool;
-    this.arena = pool.arena;
+  constructor(records: ReceiveRecords) {
+    this.records = records;
   }
 
   /** Bytes a read can take. */
@@ -77,8 +115,9 @@ export class ReceiveQueue {
   append(skb: SkBuff, nowNs: Ns): void {
     const len = skb.len;
     const size = skb.end - skb.head;
-    if ((len * 2 > size && this.arena.isRoomy(size)) || !this.copyIn(skb, len, nowNs)) this.keep(skb, len, size, nowNs);
-    else this.pool.release(skb);
+    const { arena, skbs } = this.records;
+    if ((len * 2 > size && arena.isRoomy(size)) || !this.copyIn(skb, len, nowNs)) this.keep(skb, len, size, nowNs);
+    else skbs.release(skb);
   }
 
   /** Fills `out` with the run `skip` bytes past the read position; false if there is none. */
@@ -110,23 +149,22 @@ export class ReceiveQueue {
   clear(): void {
     while (this.head !== null) this.dropHead(this.head);
     this.readOffset = this.endOffset;
-    this.spareRuns = null;
-    this.spareSlots = null;
   }
 
   /** Law 3's other half: copies to pages. False, and nothing taken, when the arena has no page left. */
   private copyIn(skb: SkBuff, len: number, nowNs: Ns): boolean {
+    const { arena } = this.records;
     let copied = 0;
     let slot = this.tail !== null && this.tail.slot.used < this.tail.slot.size ? this.tail.slot : null;
     if (len === 0) return true;
     while (copied < len) {
       if (slot === null) {
-        const address = takePage(this.arena, len - copied, this.length);
+        const address = takePage(arena, len - copied, this.length);
         if (address === 0) break;
-        slot = this.newSlot(address, this.arena.slotSize(address));
+        slot = this.newSlot(address, arena.slotSize(address));
       }
       const n = Math.min(len - copied, slot.size - slot.used);
-      copyBytes(this.arena.bytes, skb.data + copied, this.arena.bytes, slot.address + slot.used, n);
+      copyBytes(arena.bytes, skb.data + copied, arena.bytes, slot.address + slot.used, n);
       this.addRun(slot, slot.address + slot.used, n, skb.arrivedNs, nowNs);
       slot.used += n;
       slot.chargedBytes += n;
@@ -146,7 +184,7 @@ export class ReceiveQueue {
     slot.chargedBytes = size;
     this.memoryBytes += size;
     this.addRun(slot, skb.data, rest, skb.arrivedNs, nowNs);
-    this.pool.releaseKeepingSlot(skb);
+    this.records.skbs.releaseKeepingSlot(skb);
   }
 
   private addRun(slot: Slot, address: number, len: number, arrivedNs: Ns, queuedNs: Ns): void {
@@ -159,15 +197,12 @@ export class ReceiveQueue {
         return;
       }
     }
-    const run = this.spareRuns ?? new Run(slot);
-    this.spareRuns = run.next;
-    run.slot = slot;
+    const run = this.records.takeRun(slot);
     run.address = address;
     run.len = len;
     run.offset = this.endOffset - len;
     run.arrivedNs = arrivedNs;
     run.queuedNs = queuedNs;
-    run.next = null;
     slot.runs++;
     this.runCount++;
     if (tail === null) this.head = run;
@@ -183,25 +218,15 @@ export class ReceiveQueue {
     const slot = run.slot;
     if (--slot.runs === 0) {
       this.memoryBytes -= slot.chargedBytes;
-      this.arena.release(slot.address);
+      this.records.arena.release(slot.address);
       this.slots--;
-      slot.next = this.spareSlots;
-      this.spareSlots = slot;
+      this.records.putSlot(slot);
     }
-    run.next = this.spareRuns;
-    this.spareRuns = run;
+    this.records.putRun(run);
   }
 
   private newSlot(address: number, size: number): Slot {
     this.slots++;
-    const slot = this.spareSlots ?? new Slot();
-    this.spareSlots = slot.next;
-    slot.next = null;
-    slot.address = address;
-    slot.size = size;
-    slot.used = 0;
-    slot.runs = 0;
-    slot.chargedBytes = 0;
-    return slot;
+    return this.records.takeSlot(address, size);
   }
 }

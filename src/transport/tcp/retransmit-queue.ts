@@ -17,6 +17,8 @@ export class SentSegment {
   /** When it was last sent; when it was first sent. */
   sentNs: Ns = 0;
   firstSentNs: Ns = 0;
+  /** The how-manieth transmission of the connection the last one was: many share one reading of the clock. */
+  order = 0;
   /** How often it was sent again. */
   retransmits = 0;
   /** Believed lost, and not yet sent again since. */
@@ -58,6 +60,8 @@ export class RetransmitQueue {
   head: SentSegment | null = null;
   tail: SentSegment | null = null;
   packetsOut = 0;
+  /** Transmissions so far. */
+  private sends = 0;
   lostOut = 0;
   retransOut = 0;
   /** Segments that reached the peer out of order: by SACK, or as many as there were duplicate ACKs (NewReno). */
@@ -73,6 +77,7 @@ export class RetransmitQueue {
     else this.tail.next = segment;
     this.tail = segment;
     this.packetsOut++;
+    segment.order = ++this.sends;
   }
 
   /** Takes the head, acknowledged, out of the counts. The caller puts the record back into the pool. */
@@ -90,40 +95,69 @@ export class RetransmitQueue {
 
   /** Marks one segment lost (Linux tcp_mark_skb_lost): a retransmission of it that is under way counts as lost too. */
   markLost(segment: SentSegment): void {
-    if (segment.retransmitted) {
-      segment.retransmitted = false;
-      this.retransOut--;
-    }
+    this.forgetRetransmission(segment);
     if (!segment.lost) {
       segment.lost = true;
       this.lostOut++;
     }
   }
 
-  /** The peer holds this segment: it is neither lost nor under way (RFC 2018 §5). */
+  /**
+   * The peer holds this segment (RFC 2018 §5), so it is not lost; nor is its retransmission under way, unless it was
+   * sent when the segment was not called lost.
+   */
   markSacked(segment: SentSegment): void {
     segment.sacked = true;
     this.sackedOut++;
-    if (segment.lost) this.lostOut--;
-    if (segment.retransmitted) this.retransOut--;
+    if (!segment.lost) return;
     segment.lost = false;
-    segment.retransmitted = false;
+    this.lostOut--;
+    this.forgetRetransmission(segment);
   }
 
-  /** Notes that a segment was sent again. */
-  markRetransmitted(segment: SentSegment, nowNs: Ns): void {
+  /** The peer has thrown away what it reported (reneging, RFC 2018 §8): nothing counts as sacked. */
+  forgetSacks(): void {
+    for (let s = this.head; s !== null; s = s.next) s.sacked = false;
+    this.sackedOut = 0;
+  }
+
+  /** Nothing counts as lost: the timeout or recovery that said so was spurious. */
+  forgetLosses(): void {
+    for (let s = this.head; s !== null; s = s.next) s.lost = false;
+    this.lostOut = 0;
+  }
+
+  /** The segment's retransmission, if there is one, is not under way any more. */
+  forgetRetransmission(segment: SentSegment): void {
+    if (!segment.retransmitted) return;
+    segment.retransmitted = false;
+    this.retransOut--;
+  }
+
+  /** Was anything that is unacknowledged sent again? Of the past only the head can tell (tcp_any_retrans_done). */
+  get hasRetransmitted(): boolean {
+    return this.retransOut > 0 || (this.head !== null && this.head.retransmits > 0);
+  }
+
+  /** A segment was sent again. */
+  markResent(segment: SentSegment, nowNs: Ns): void {
     segment.sentNs = nowNs;
+    segment.order = ++this.sends;
     segment.retransmits++;
-    if (!segment.retransmitted) {
-      segment.retransmitted = true;
-      this.retransOut++;
-    }
+  }
+
+  /** A copy of a segment believed lost is under way. */
+  markRetransmitted(segment: SentSegment): void {
+    if (segment.retransmitted) return;
+    segment.retransmitted = true;
+    this.retransOut++;
   }
 
   /** Cuts `segment` at `offset` so that its first part fits a smaller MSS. Both keep its marks. */
   split(segment: SentSegment, offset: number, pool: SentSegmentPool, finFlag: number): void {
     const rest = pool.take(offset, segment.hi, segment.flags, segment.sentNs);
     rest.firstSentNs = segment.firstSentNs;
+    rest.order = segment.order;
     rest.retransmits = segment.retransmits;
     rest.lost = segment.lost;
     rest.retransmitted = segment.retransmitted;

@@ -10,7 +10,7 @@ const MSS = 1000;
 
 /** A connection without timestamps, MSS 1000, whose handshake took `rttNs`. */
 function established(rttNs = 0, sysctl: Partial<Sysctls> = {}, syn: Partial<SegmentTemplate> = {}) {
-  const host = new TestHost({ sysctl });
+  const host = new TestHost({ sysctl: { tcpCongestionControl: "reno", ...sysctl } });
   const peer = new TestPeer(host);
   const listener = host.listen(80);
   peer.send({ flags: "S", seq: 1000, mss: MSS, ...syn });

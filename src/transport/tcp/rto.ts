@@ -10,11 +10,14 @@ import { RTO_FALLBACK_NS, RTO_INITIAL_NS } from "./constants.ts";
 import type { TcpContext } from "./context.ts";
 import type { Tcb } from "./tcb.ts";
 
-/** Takes one RTT measurement in and sets the RTO; also ends back-off. */
-export function onRttSample(tcp: TcpContext, tcb: Tcb, rttNs: Ns): void {
+/**
+ * Takes one RTT measurement in and sets the RTO; also ends back-off. `latestNs`: the round trip of the last of the
+ * segments that were acknowledged together, which none of them waited for.
+ */
+export function onRttSample(tcp: TcpContext, tcb: Tcb, rttNs: Ns, latestNs: Ns = rttNs): void {
   const rtoMinNs = tcp.rtoMinNs;
   const sample = Math.max(1, rttNs);
-  if (sample < tcb.minRttNs) tcb.minRttNs = sample;
+  if (latestNs < tcb.minRttNs) tcb.minRttNs = Math.max(1, latestNs);
   if (tcb.srttNs === 0) {
     tcb.srttNs = sample;
     tcb.mdevNs = sample / 2;

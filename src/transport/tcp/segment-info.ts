@@ -8,6 +8,7 @@ import * as wire from "../../wire/tcp.ts";
 import { TcpOptions } from "../../wire/tcp.ts";
 
 export class Segment {
+  /** Sequence and acknowledgement numbers: signed words. */
   seq = 0;
   /** One past the last sequence number: payload, SYN and FIN counted. */
   end = 0;
@@ -25,8 +26,8 @@ export class Segment {
   read(skb: SkBuff): void {
     const view = skb.view;
     const at = skb.transport;
-    this.seq = wire.seq(view, at);
-    this.ack = wire.ack(view, at);
+    this.seq = wire.seq(view, at) | 0;
+    this.ack = wire.ack(view, at) | 0;
     this.flags = wire.flags(view, at);
     this.window = wire.window(view, at);
     this.headerLen = wire.dataOffset(view, at);

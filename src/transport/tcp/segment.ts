@@ -2,20 +2,21 @@
  * Building one segment and handing it to IP (Linux __tcp_transmit_skb, tcp_options_write). @hot
  *
  * The payload is copied from the send queue into the frame in one pass with its checksum; the header's words are added
- * to that sum. Everything that must happen whenever an acknowledgement or data leaves happens here.
+ * to that sum. On a path that takes super-segments the device makes the checksums and the pass is a bare copy.
+ * Everything that must happen whenever an acknowledgement or data leaves happens here.
  */
-import { finish, pseudoHeaderV4, sum } from "../../base/checksum.ts";
+import { finish, fold, pseudoHeaderV4, sum } from "../../base/checksum.ts";
 import { DropReason } from "../../base/drop-reasons.ts";
 import { Errno } from "../../base/errno.ts";
 import { MibId } from "../../base/mib.ts";
 import { Cost } from "../../base/time.ts";
 import { Point } from "../../base/tracepoints.ts";
 import { IpProtocol, type Route } from "../../network/port.ts";
-import type { SkBuff } from "../../skb/skb.ts";
+import { type SkBuff, Summed } from "../../skb/skb.ts";
 import * as wire from "../../wire/tcp.ts";
-import { ATO_MIN_NS, MAX_PAYLOAD_BYTES } from "./constants.ts";
+import { ATO_MIN_NS, HEADERS_LEN_V4, MAX_PAYLOAD_BYTES } from "./constants.ts";
 import type { TcpContext } from "./context.ts";
-import { AckPending, type Tcb } from "./tcb.ts";
+import { AckPending, RowWord, type Tcb } from "./tcb.ts";
 import { advertise } from "./window.ts";
 
 const { Flag } = wire;
@@ -60,10 +61,23 @@ export function currentMss(tcb: Tcb): number {
 }
 
 /**
- * Sends stream bytes [lo, hi) with `flags`; a FIN counts one in `hi`, a SYN −1 in `lo`. Returns 0 or -errno; the
- * segment then simply was not sent, as if the wire had lost it.
+ * Payload of the largest super-segment this path takes now, in bytes: whole segments of `mss`; 0 if it takes none, or
+ * none of two segments. One frame holds it with all its headers, and IP can tell its length.
  */
-export function transmit(tcp: TcpContext, tcb: Tcb, lo: number, hi: number, flags: number): number {
+export function superSegmentBytes(tcb: Tcb, mss: number): number {
+  const { route } = tcb;
+  if (route === null || route.gsoMaxBytes === 0) return 0;
+  const headersLen = HEADERS_LEN_V4 + fixedOptionsLen(tcb) + sackOptionLen(tcb);
+  const most = Math.min(route.gsoMaxBytes - headersLen, MAX_PAYLOAD_BYTES);
+  return most < 2 * mss ? 0 : most - (most % mss);
+}
+
+/**
+ * Sends stream bytes [lo, hi) with `flags`; a FIN counts one in `hi`, a SYN −1 in `lo`. With a `gsoSize` they are a
+ * super-segment of so many bytes each. Returns 0 or -errno; the segment then simply was not sent, as if the wire had
+ * lost it. -ENOMEM: there is no slot for so large a frame, a smaller one may find one.
+ */
+export function transmit(tcp: TcpContext, tcb: Tcb, lo: number, hi: number, flags: number, gsoSize = 0): number {
   const { env } = tcp;
   const route = routeOf(tcp, tcb);
   if (route === null) return -Errno.EHOSTUNREACH;
@@ -73,26 +87,36 @@ export function transmit(tcp: TcpContext, tcb: Tcb, lo: number, hi: number, flag
   const headerLen = wire.HEADER_LEN + optionsLen;
   const skb = env.pool.alloc(headerLen + payloadLen);
   if (skb === null) {
+    if (gsoSize > 0) return -Errno.ENOMEM;
     env.drops.count(DropReason.noMem);
     return -Errno.ENOBUFS;
   }
   env.clock.charge(Cost.txFrame, 1);
+  const offload = route.gsoMaxBytes > 0;
   const at = skb.put(headerLen + payloadLen);
-  const partial = tcb.sendQueue.copyOut(from, payloadLen, at + headerLen, 0);
+  const partial = tcb.sendQueue.copyOut(from, payloadLen, at + headerLen, !offload);
   const window = (flags & Flag.syn) !== 0 ? synWindow(tcb) : advertise(tcp, tcb);
-  const ack = (flags & Flag.ack) !== 0 ? tcb.rcvNxt : 0;
+  // As a signed word, which is a small integer: an unsigned one above 2^31 would be a new object (addresses too).
+  const ack = (flags & Flag.ack) !== 0 ? tcb.words[tcb.at + RowWord.rcvNxt] : 0;
   const view = skb.view;
   wire.writeHeader(view, at, tcb.localPort, tcb.remotePort, tcb.seqOfSent(lo), ack, headerLen, flags, window);
   if ((flags & Flag.syn) !== 0) writeSynOptions(tcp, tcb, view, at + wire.HEADER_LEN);
   else if (optionsLen > 0) writeOptions(tcp, tcb, view, at + wire.HEADER_LEN);
-  const pseudo = pseudoHeaderV4(tcb.localAddress.v4, tcb.remoteAddress.v4, IpProtocol.tcp, headerLen + payloadLen);
-  wire.setChecksum(view, at, finish(sum(skb.bytes, at, headerLen, partial + pseudo)));
+  const pseudo = pseudoHeaderV4(tcb.localAddress.w3, tcb.remoteAddress.w3, IpProtocol.tcp, headerLen + payloadLen);
+  if (offload) {
+    wire.setChecksum(view, at, fold(pseudo));
+    skb.summed = Summed.partial;
+  } else {
+    wire.setChecksum(view, at, finish(sum(skb.bytes, at, headerLen, partial + pseudo)));
+  }
   skb.transport = at;
+  skb.gsoSize = gsoSize;
 
   if ((flags & Flag.ack) !== 0) onAckSent(tcp, tcb);
   if (payloadLen > 0) onDataSent(tcp, tcb, skb, from, from + payloadLen);
-  if (hi > tcb.sndNxtOffset || lo === hi) tcp.count(MibId.TcpOutSegs);
-  tcb.segmentsOut++;
+  const segments = gsoSize === 0 ? 1 : Math.ceil(payloadLen / gsoSize);
+  if (hi > tcb.sndNxtOffset || lo === hi) env.mib.values[MibId.TcpOutSegs] += segments;
+  tcb.segmentsOut += segments;
   return tcp.ip.output(skb, route, IpProtocol.tcp, tcb.outputOptions);
 }
 
@@ -143,21 +167,36 @@ export function sendActiveReset(tcp: TcpContext, tcb: Tcb): void {
 function writeOptions(tcp: TcpContext, tcb: Tcb, view: DataView, optionsAt: number): void {
   let at = optionsAt;
   if (tcb.timestampsOk) at += wire.writeNopNopTimestamps(view, at, tcp.timestamp(tcb.tsOffset), tcb.tsRecent);
-  if (tcb.sackOk && tcb.reassembly.blockCount > 0) writeSackOption(tcb, view, at);
+  const blocks = sackBlockCount(tcb);
+  if (blocks > 0) writeSackOption(tcp, tcb, view, at, blocks);
 }
 
-/** Bytes of the SACK option with its two NOPs; 0 if nothing is out of order. */
+/** Blocks the SACK option will have: what came twice, then what is out of order, as many as fit. */
+function sackBlockCount(tcb: Tcb): number {
+  if (!tcb.sackOk) return 0;
+  const wanted = tcb.reassembly.blockCount + (tcb.dsackSeq === tcb.dsackEnd ? 0 : 1);
+  return Math.min(wanted, tcb.timestampsOk ? 3 : 4);
+}
+
+/** Bytes of the SACK option with its two NOPs; 0 if nothing is out of order or came twice. */
 function sackOptionLen(tcb: Tcb): number {
-  if (!tcb.sackOk || tcb.reassembly.blockCount === 0) return 0;
-  return 4 + 8 * Math.min(tcb.reassembly.blockCount, tcb.timestampsOk ? 3 : 4);
+  const count = sackBlockCount(tcb);
+  return count === 0 ? 0 : 4 + 8 * count;
 }
 
-function writeSackOption(tcb: Tcb, view: DataView, at: number): void {
-  const blocks = tcb.reassembly.blocks;
-  const count = Math.min(tcb.reassembly.blockCount, tcb.timestampsOk ? 3 : 4);
+function writeSackOption(tcp: TcpContext, tcb: Tcb, view: DataView, at: number, count: number): void {
   wire.writeNop(view, at);
   wire.writeNop(view, at + 1);
+  if (tcb.dsackSeq === tcb.dsackEnd) {
+    wire.writeSack(view, at + 2, tcb.reassembly.blocks, count);
+    return;
+  }
+  const blocks = tcp.sackBlocks;
+  blocks[0] = tcb.dsackSeq;
+  blocks[1] = tcb.dsackEnd;
+  for (let i = 2; i < 2 * count; i++) blocks[i] = tcb.reassembly.blocks[i - 2];
   wire.writeSack(view, at + 2, blocks, count);
+  tcb.dsackSeq = tcb.dsackEnd;
 }
 
 /** A SYN's own window is never scaled (RFC 7323 §2.2). */

@@ -18,6 +18,28 @@ class SendPage {
   next: SendPage | null = null;
 }
 
+/** The records of pages no queue uses now, for all connections of a host: the next one finds a warm record. */
+export class SendPagePool {
+  readonly arena: Arena;
+  private free: SendPage | null = null;
+
+  constructor(arena: Arena) {
+    this.arena = arena;
+  }
+
+  take(): SendPage {
+    const page = this.free ?? new SendPage();
+    this.free = page.next;
+    page.next = null;
+    return page;
+  }
+
+  put(page: SendPage): void {
+    page.next = this.free;
+    this.free = page;
+  }
+}
+
 export class SendQueue {
   /** Stream offset of the first byte kept: everything before it is acknowledged. */
   startOffset = 0;
@@ -25,15 +47,14 @@ export class SendQueue {
   endOffset = 0;
   /** Pages owned. */
   pages = 0;
-  private readonly arena: Arena;
+  private readonly pool: SendPagePool;
   private head: SendPage | null = null;
   private tail: SendPage | null = null;
   /** Where the last copy ended: the next one usually starts there. */
   private cursor: SendPage | null = null;
-  private spare: SendPage | null = null;
 
-  constructor(arena: Arena) {
-    this.arena = arena;
+  constructor(pool: SendPagePool) {
+    this.pool = pool;
   }
 
   /** Bytes written and not acknowledged. */
@@ -51,7 +72,7 @@ export class SendQueue {
         if (page === null) break;
       }
       const n = Math.min(len - copied, page.size - page.used);
-      copyBytes(bytes, at + copied, this.arena.bytes, page.address + page.used, n);
+      copyBytes(bytes, at + copied, this.pool.arena.bytes, page.address + page.used, n);
       page.used += n;
       copied += n;
       this.endOffset += n;
@@ -60,20 +81,24 @@ export class SendQueue {
   }
 
   /**
-   * Copies bytes [offset, offset + len) to `dstAt` of the arena and returns `initial` plus their partial checksum. The
-   * range must be in the queue.
+   * Copies bytes [offset, offset + len) to `dstAt` of the arena; `summing`, in the same pass, returns their partial
+   * checksum, else 0. The range must be in the queue.
    */
-  copyOut(offset: number, len: number, dstAt: number, initial: number): number {
-    if (len === 0) return initial;
-    const bytes = this.arena.bytes;
+  copyOut(offset: number, len: number, dstAt: number, summing: boolean): number {
+    if (len === 0) return 0;
+    const bytes = this.pool.arena.bytes;
     let page = this.pageOf(offset);
     let skip = offset - page.offset;
     let done = 0;
-    let total = initial;
+    let total = 0;
     for (;;) {
       const n = Math.min(len - done, page.used - skip);
-      const piece = copyAndSum(bytes, page.address + skip, bytes, dstAt + done, n, 0);
-      total += (done & 1) === 0 ? piece : swapHalves(fold(piece));
+      if (summing) {
+        const piece = copyAndSum(bytes, page.address + skip, bytes, dstAt + done, n, 0);
+        total += (done & 1) === 0 ? piece : swapHalves(fold(piece));
+      } else {
+        copyBytes(bytes, page.address + skip, bytes, dstAt + done, n);
+      }
       done += n;
       if (done === len) break;
       assert(page.next !== null, "send queue: range past the end");
@@ -99,16 +124,15 @@ export class SendQueue {
   }
 
   private addPage(wanted: number): SendPage | null {
-    const address = takePage(this.arena, wanted, this.length);
+    const { pool } = this;
+    const address = takePage(pool.arena, wanted, this.length);
     if (address === 0) return null;
     this.pages++;
-    const page = this.spare ?? new SendPage();
-    this.spare = null;
+    const page = pool.take();
     page.address = address;
-    page.size = this.arena.slotSize(address);
+    page.size = pool.arena.slotSize(address);
     page.used = 0;
     page.offset = this.endOffset;
-    page.next = null;
     if (this.tail === null) this.head = page;
     else this.tail.next = page;
     this.tail = page;
@@ -120,10 +144,9 @@ export class SendQueue {
     this.head = page.next;
     if (this.head === null) this.tail = null;
     if (this.cursor === page) this.cursor = null;
-    this.arena.release(page.address);
+    this.pool.arena.release(page.address);
     this.pages--;
-    page.next = null;
-    this.spare = page;
+    this.pool.put(page);
   }
 
   private pageOf(offset: number): SendPage {

@@ -22,15 +22,14 @@ import type { Ns } from "../../base/time.ts";
 import type { Timer } from "../../base/timers.ts";
 import { Held } from "../../base/tracepoints.ts";
 import type { OutputOptions, Route } from "../../network/port.ts";
-import type { SkBuffPool } from "../../skb/skb.ts";
 import { NO_UPCALLS, type SocketUpcalls, TcpState } from "../port.ts";
 import type { CongestionControl } from "./congestion/congestion-control.ts";
 import { INFINITE_SSTHRESH_SEGMENTS, INITIAL_CWND_SEGMENTS, MSS_DEFAULT_BYTES, RTO_INITIAL_NS } from "./constants.ts";
 import type { Listener } from "./listener-queues.ts";
-import { Reassembly } from "./reassembly.ts";
-import { ReceiveQueue } from "./receive-queue.ts";
+import { NOTHING_OUT_OF_ORDER, type Reassembly } from "./reassembly.ts";
+import { ReceiveQueue, type ReceiveRecords } from "./receive-queue.ts";
 import { RetransmitQueue } from "./retransmit-queue.ts";
-import { SendQueue } from "./send-queue.ts";
+import { type SendPagePool, SendQueue } from "./send-queue.ts";
 
 /** Words of a header-prediction row. */
 export const RowWord = {
@@ -68,8 +67,11 @@ export type CaState = (typeof CaState)[keyof typeof CaState];
 /** Bits of `ackPending` (Linux ICSK_ACK_*). */
 export const AckPending = { scheduled: 1, timer: 2, pushed: 4, pushed2: 8, now: 16 } as const;
 
-/** What the retransmission timer stands for now: data in flight, a closed window, or nothing. */
-export const XmitTimer = { none: 0, retransmit: 1, probe: 2 } as const;
+/**
+ * What the one timer of the send side stands for now: data in flight (RTO), a closed window, a tail loss probe, the end
+ * of RACK's reordering window, or nothing (Linux ICSK_TIME_*).
+ */
+export const XmitTimer = { none: 0, retransmit: 1, probe: 2, lossProbe: 3, reorder: 4 } as const;
 export type XmitTimer = (typeof XmitTimer)[keyof typeof XmitTimer];
 
 /** Bits of `shutdown`. */
@@ -196,6 +198,12 @@ export interface RowPlace {
   readonly at: number;
 }
 
+/** What the queues of all connections of a host share. */
+export interface QueueMemory {
+  readonly sendPages: SendPagePool;
+  readonly receiveRecords: ReceiveRecords;
+}
+
 /** One endpoint: a listener, or one side of a connection. */
 export class Tcb {
   readonly connId: number;
@@ -259,7 +267,8 @@ export class Tcb {
   /** Stream offset of rcvNxt. Change it through `setRcvNxt`. */
   rcvNxtOffset = 0;
   readonly receiveQueue: ReceiveQueue;
-  readonly reassembly = new Reassembly();
+  /** One's own once something is out of order; until then, what all share that have nothing. */
+  reassembly: Reassembly = NOTHING_OUT_OF_ORDER;
   /** The peer's FIN is in order. */
   finReceived = false;
 
@@ -278,6 +287,8 @@ export class Tcb {
   rcvSsthresh = 0;
   /** Send refused bytes since the last `writable` upcall (SOCK_NOSPACE). */
   noSpace = false;
+  /** Send found no packet memory: not writable before the peer has said something, whatever room the buffer has. */
+  starved = false;
   /** Dynamic right-sizing: receive RTT, and what the reader took in the last one (Linux rcvq_space, rcv_rtt_est). */
   rcvRttNs: Ns = 0;
   rcvRttSeqOffset = 0;
@@ -297,6 +308,9 @@ export class Tcb {
   timestampsOk = false;
   sackOk = false;
   tsOffset = 0;
+  /** Sequence range that came twice, for the next ACK to tell (RFC 2883); empty = none. */
+  dsackSeq = 0;
+  dsackEnd = 0;
   /** When tsRecent was stored. */
   tsRecentNs: Ns = 0;
   /** rcvNxt at the last ACK sent (Last.ACK.sent) is rcvWup. */
@@ -328,6 +342,8 @@ export class Tcb {
 
   // ── congestion and loss (recovery.ts) ─────────────────────────────────────────────────────────────────────────
   congestion: CongestionControl;
+  /** The socket has chosen it (TCP_CONGESTION): accepted connections inherit it. */
+  congestionChosen = false;
   caState: CaState = CaState.open;
   cwndSegments = INITIAL_CWND_SEGMENTS;
   ssthreshSegments = INFINITE_SSTHRESH_SEGMENTS;
@@ -342,17 +358,22 @@ export class Tcb {
   cwndUsageOffset = 0;
   /** Most segments out since the window was last the limit (Linux snd_cwnd_used). */
   cwndUsed = 0;
+  /** How far segments may overtake each other before it is called loss, in segments; whether the path was seen to. */
   reorderingSegments = 3;
+  reorderingSeen = false;
   /** sndNxt when recovery began: it ends when this is acknowledged (RFC 6582 recover). */
   highOffset = 0;
   /** PRR (RFC 6937): cwnd and counts since recovery began. */
   priorCwndSegments = 0;
   prrDelivered = 0;
   prrOut = 0;
-  /** For undoing a reduction that was not needed. */
+  /** For undoing a reduction that was not needed: sndUna when it began (−1: nothing to undo), the threshold before. */
   undoOffset = -1;
   undoSsthreshSegments = 0;
-  undoRetransmits = 0;
+  /** Retransmissions since then that no DSACK has called needless; −1: none was sent yet (Linux undo_retrans). */
+  undoRetransmits = -1;
+  /** F-RTO is finding out whether the last timeout was spurious (RFC 5682). */
+  frto = false;
   /** First retransmission of the current trouble, 0 = none. */
   retransStampNs: Ns = 0;
   /** Timeouts in a row (icsk_retransmits), and in all for the SYN schedule (total_rto). */
@@ -363,8 +384,27 @@ export class Tcb {
   /** Segments the peer has received: for `ss -i` and PRR. */
   deliveredSegments = 0;
 
+  // ── loss detection (sack.ts, rack.ts, tail-loss-probe.ts) ────────────────────────────────────────────────────────
+  /** One past the highest byte reported by SACK; meaningless while nothing is sacked (Linux highest_sack). */
+  highestSackedOffset = 0;
+  /** Segments the peer said came twice; more than were ever sent again cannot be true (Linux dsack_dups). */
+  dsackSegments = 0;
+  /** The last sent of the segments known to have arrived: when it was sent, its `order`, its RTT (RFC 8985 §5.2). */
+  rackSentNs: Ns = 0;
+  rackOrder = 0;
+  rackRttNs: Ns = 0;
+  /** It has changed since losses were last looked for. */
+  rackAdvanced = false;
+  /** The reordering window: quarters of the least RTT, recoveries until it falls back to one, the round it grew in. */
+  reorderingWindowSteps = 1;
+  reorderingWindowPersist = 0;
+  dsackRoundOffset = -1;
+  /** A tail loss probe is out: sndNxt when it left, −1 = none; it was old data (RFC 8985 §7.2). */
+  probeHighOffset = -1;
+  probeRetransmitted = false;
+
   // ── timers ────────────────────────────────────────────────────────────────────────────────────────────────────
-  /** Retransmission or zero-window probe, as `xmitTimerKind` says. */
+  /** What it is for, `xmitTimerKind` says. */
   xmitTimer: Timer | null = null;
   xmitTimerKind: XmitTimer = XmitTimer.none;
   delackTimer: Timer | null = null;
@@ -400,6 +440,9 @@ export class Tcb {
   shutdown = 0;
   /** The process has closed it (SOCK_DEAD). */
   orphan = false;
+  /** Neighbours in `TcpContext.endpoints`. */
+  prevEndpoint: Tcb | null = null;
+  nextEndpoint: Tcb | null = null;
   /** The row and everything else is given back; nobody may touch it again. */
   released = false;
   /** Errors for the next call (sk_err), and ones that only explain a later timeout (sk_err_soft). errno > 0. */
@@ -420,7 +463,7 @@ export class Tcb {
 
   constructor(
     connId: number,
-    pool: SkBuffPool,
+    memory: QueueMemory,
     row: RowPlace,
     any: Address,
     congestion: CongestionControl,
@@ -429,8 +472,8 @@ export class Tcb {
     this.connId = connId;
     this.localAddress = any;
     this.remoteAddress = any;
-    this.sendQueue = new SendQueue(pool.arena);
-    this.receiveQueue = new ReceiveQueue(pool);
+    this.sendQueue = new SendQueue(memory.sendPages);
+    this.receiveQueue = new ReceiveQueue(memory.receiveRecords);
     this.words = row.words;
     this.at = row.at;
     this.congestion = congestion;
@@ -438,19 +481,21 @@ export class Tcb {
     this.words.fill(0, row.at, row.at + ROW_WORDS);
   }
 
+  // Sequence numbers are signed words here and everywhere in TCP (base/seq.ts).
+
   /** RCV.NXT: next sequence number expected. */
   get rcvNxt(): number {
-    return this.words[this.at + RowWord.rcvNxt] >>> 0;
+    return this.words[this.at + RowWord.rcvNxt];
   }
 
   /** SND.UNA: oldest unacknowledged sequence number. */
   get sndUna(): number {
-    return this.words[this.at + RowWord.sndUna] >>> 0;
+    return this.words[this.at + RowWord.sndUna];
   }
 
   /** SND.NXT: next sequence number to send. */
   get sndNxt(): number {
-    return this.words[this.at + RowWord.sndNxt] >>> 0;
+    return this.words[this.at + RowWord.sndNxt];
   }
 
   /**
@@ -458,7 +503,7 @@ export class Tcb {
    * Last.ACK.sent).
    */
   get rcvWup(): number {
-    return this.words[this.at + RowWord.rcvWup] >>> 0;
+    return this.words[this.at + RowWord.rcvWup];
   }
   set rcvWup(seq: number) {
     this.words[this.at + RowWord.rcvWup] = seq;
@@ -497,14 +542,14 @@ export class Tcb {
 
   /** Starts the send sequence space: offset −1, the SYN, is the next to send. */
   startSend(iss: number): void {
-    this.iss = iss >>> 0;
+    this.iss = iss | 0;
     this.setSndUna(-1);
     this.setSndNxt(-1);
   }
 
   /** Starts the receive sequence space: the peer's SYN had `irs`. */
   startReceive(irs: number): void {
-    this.irs = irs >>> 0;
+    this.irs = irs | 0;
     this.setRcvNxt(0);
     this.rcvWup = this.rcvNxt;
   }
@@ -534,12 +579,12 @@ export class Tcb {
 
   /** Stream offset of an acknowledgement number near SND.UNA. */
   sentOffset(seq: number): number {
-    return this.sndUnaOffset + seqDiff(seq, this.sndUna);
+    return this.sndUnaOffset + seqDiff(seq, this.words[this.at + RowWord.sndUna]);
   }
 
   /** Stream offset of a received sequence number near RCV.NXT. */
   receivedOffset(seq: number): number {
-    return this.rcvNxtOffset + seqDiff(seq, this.rcvNxt);
+    return this.rcvNxtOffset + seqDiff(seq, this.words[this.at + RowWord.rcvNxt]);
   }
 
   /** One past the last byte the peer's window lets us send, as an offset. */
@@ -547,9 +592,15 @@ export class Tcb {
     return this.sndUnaOffset + this.sndWnd;
   }
 
+  /** Bytes received in order that no ACK has told the peer of. */
+  get unackedBytes(): number {
+    const { words, at } = this;
+    return seqDiff(words[at + RowWord.rcvNxt], words[at + RowWord.rcvWup]);
+  }
+
   /** Bytes the peer may still send (Linux tcp_receive_window): never negative. */
   receiveWindow(): number {
-    return Math.max(0, seqDiff(this.rcvWup, this.rcvNxt) + this.rcvWnd);
+    return Math.max(0, this.words[this.at + RowWord.rcvWnd] - this.unackedBytes);
   }
 
   /** Bytes (and FIN) not yet sent for the first time. */

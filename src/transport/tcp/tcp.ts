@@ -6,6 +6,7 @@
  */
 import type { Address } from "../../base/address.ts";
 import { Errno } from "../../base/errno.ts";
+import { CONGESTION_CONTROLS } from "../../base/sysctl.ts";
 import { Held, Point } from "../../base/tracepoints.ts";
 import { type IpLayer, IpProtocol } from "../../network/port.ts";
 import type { HostEnv } from "../../skb/host-env.ts";
@@ -13,6 +14,7 @@ import { type BindOptions, type ReceivedRun, type SocketRow, type SocketUpcalls,
 import { onBytesRead, onDelackTimeout } from "./ack.ts";
 import { isWriteable } from "./ack-input.ts";
 import { abort, close, shutdown } from "./close.ts";
+import { newCongestionControl } from "./congestion/choice.ts";
 import { TcpContext } from "./context.ts";
 import { destroy } from "./done.ts";
 import { connect } from "./handshake.ts";
@@ -183,6 +185,8 @@ export class Tcp {
     const room = state === TcpState.established || state === TcpState.closeWait ? this.sendSpace(tcb) : 0;
     const taken = room > 0 ? tcb.sendQueue.append(bytes, at, Math.min(len, room)) : 0;
     if (taken < len) this.refuse(tcb);
+    // Packet memory is short, not the send buffer: nothing to wait for but the peer's next segment.
+    tcb.starved = taken < Math.min(len, room) && tcb.sendQueue.length > 0;
     if (taken === 0) return room > 0 && tcb.sendQueue.length === 0 ? -Errno.ENOBUFS : -Errno.EAGAIN;
     const more = (flags & MessageFlag.more) !== 0;
     if (!more) tcb.pushOffset = tcb.sendQueue.endOffset;
@@ -284,6 +288,15 @@ export class Tcp {
   /** getsockopt(2): the value, or -ENOPROTOOPT. SO_ERROR clears the error it returns. */
   getOption(tcb: Tcb, level: number, name: number): number {
     return getOption(this.context, tcb, level, name);
+  }
+
+  /** TCP_CONGESTION by Linux's name ("cubic", "reno"), inherited by accepted connections: 0, or -ENOENT. */
+  setCongestionControl(tcb: Tcb, name: string): number {
+    const known = CONGESTION_CONTROLS.find((each) => each === name);
+    if (known === undefined) return -Errno.ENOENT;
+    if (tcb.congestion.name !== known) tcb.congestion = newCongestionControl(known);
+    tcb.congestionChosen = true;
+    return 0;
   }
 
   info(tcb: Tcb): TcpInfo {

@@ -7,7 +7,7 @@
  */
 import { DropReason } from "../../base/drop-reasons.ts";
 import { MibId } from "../../base/mib.ts";
-import { seqGt, seqLt } from "../../base/seq.ts";
+import { seqAdd, seqGt, seqLt } from "../../base/seq.ts";
 import { type Ns, SECOND } from "../../base/time.ts";
 import { Timer } from "../../base/timers.ts";
 import { Ending } from "../../base/tracepoints.ts";
@@ -157,7 +157,7 @@ function receiveInFinWait2(tcp: TcpContext, tw: TimeWaitSock, skb: SkBuff, segme
     resetAndKill(tcp, tw, skb, segment);
   } else if (!segment.has(Flag.ack) || !seqGt(end, tw.rcvNxt) || seq === end) {
     // A duplicate of something old, or a bare ACK.
-  } else if (!segment.has(Flag.fin) || end !== (tw.rcvNxt + 1) >>> 0) {
+  } else if (!segment.has(Flag.fin) || end !== seqAdd(tw.rcvNxt, 1)) {
     // New data after close: nobody will ever read it (row 24).
     resetAndKill(tcp, tw, skb, segment);
   } else {
@@ -191,9 +191,9 @@ function rememberTimestamp(tcp: TcpContext, tw: TimeWaitSock, segment: Segment):
 
 /** RFC 9293's acceptance test as request socks and TIME_WAIT use it (Linux tcp_in_window). */
 export function isInWindow(seq: number, end: number, windowStart: number, windowEnd: number): boolean {
-  if (seq === windowStart >>> 0) return true;
+  if (seq === windowStart) return true;
   if (seqGt(end, windowStart) && seqLt(seq, windowEnd)) return true;
-  return seq === windowEnd >>> 0 && seq === end;
+  return seq === (windowEnd | 0) && seq === end;
 }
 
 function acknowledge(tcp: TcpContext, tw: TimeWaitSock, _skb: SkBuff, segment: Segment, skipped: number): void {

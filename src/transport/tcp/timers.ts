@@ -2,6 +2,7 @@
  * What happens when a timer of a connection fires: retransmission, zero-window probe, keep-alive, FIN_WAIT2 (Linux
  * tcp_timer.c). The delayed ACK is in `ack.ts`, the SYN-ACK in `listener.ts`.
  */
+import { Errno } from "../../base/errno.ts";
 import { MibId } from "../../base/mib.ts";
 import { type Ns, SECOND } from "../../base/time.ts";
 import { Ending } from "../../base/tracepoints.ts";
@@ -12,10 +13,11 @@ import { RESOURCE_PROBE_NS, TIME_WAIT_NS } from "./constants.ts";
 import type { TcpContext } from "./context.ts";
 import { done } from "./done.ts";
 import { armXmitTimer, probeBackoffNs, retransmit, writeWakeup } from "./output.ts";
-import { enterLoss } from "./recovery.ts";
+import { enterLoss, onReorderingTimeout } from "./recovery.ts";
 import { modelTimeoutNs } from "./rto.ts";
 import { sendActiveReset, sendProbe } from "./segment.ts";
-import { type Tcb, XmitTimer } from "./tcb.ts";
+import { sendLossProbe } from "./tail-loss-probe.ts";
+import { CaState, type Tcb, XmitTimer } from "./tcb.ts";
 import { enterTimeWait } from "./time-wait.ts";
 
 /** tcp_orphan_retries = 0 stands for this many while the peer is alive. */
@@ -23,9 +25,15 @@ const DEFAULT_ORPHAN_RETRIES = 8;
 
 export function onXmitTimeout(tcp: TcpContext, tcb: Tcb): void {
   const kind = tcb.xmitTimerKind;
-  tcb.xmitTimerKind = XmitTimer.none;
-  if (kind === XmitTimer.retransmit) onRetransmitTimeout(tcp, tcb);
-  else if (kind === XmitTimer.probe) onProbeTimeout(tcp, tcb);
+  if (kind === XmitTimer.lossProbe) {
+    sendLossProbe(tcp, tcb);
+  } else if (kind === XmitTimer.reorder) {
+    onReorderingTimeout(tcp, tcb);
+  } else {
+    tcb.xmitTimerKind = XmitTimer.none;
+    if (kind === XmitTimer.retransmit) onRetransmitTimeout(tcp, tcb);
+    else if (kind === XmitTimer.probe) onProbeTimeout(tcp, tcb);
+  }
 }
 
 /** The retransmission timer (RFC 6298 §5.4 to 5.6; Linux tcp_retransmit_timer). */
@@ -47,8 +55,8 @@ function onRetransmitTimeout(tcp: TcpContext, tcb: Tcb): void {
   tcb.timeouts++;
   tcb.timeoutsTotal++;
   const segment = tcb.retransmitQueue.head;
-  if (segment !== null && retransmit(tcp, tcb, segment) < 0) {
-    // Local trouble, not the network's: try again soon, without back-off.
+  if (segment !== null && retransmit(tcp, tcb, segment) === -Errno.ENOBUFS) {
+    // Memory is out here, which says nothing about the network: try again soon, without back-off.
     armXmitTimer(tcp, tcb, XmitTimer.retransmit, Math.min(tcb.rtoNs, RESOURCE_PROBE_NS));
     return;
   }
@@ -61,13 +69,16 @@ function onRetransmitTimeout(tcp: TcpContext, tcb: Tcb): void {
 
 /** The peer shrank its window under data in flight: keep asking, for as long as it answers. */
 function retransmitIntoClosedWindow(tcp: TcpContext, tcb: Tcb): void {
+  const { head } = tcb.retransmitQueue;
   const silentNs = tcp.nowNs - tcb.lastAckNs;
-  if (silentNs > tcp.rtoMaxNs || isPastUserTimeout(tcp, tcb)) {
+  const resendingNs = tcp.nowNs - (tcb.retransStampNs || (head?.sentNs ?? tcp.nowNs));
+  // Linux tcp_rtx_probe0_timed_out.
+  const isSilent = Math.min(silentNs, resendingNs) > 2 * tcp.rtoMaxNs;
+  if (isSilent || isPastUserTimeout(tcp, tcb)) {
     onGiveUp(tcp, tcb);
     return;
   }
   enterLoss(tcp, tcb);
-  const head = tcb.retransmitQueue.head;
   if (head !== null) retransmit(tcp, tcb, head);
   tcb.backoff++;
   tcb.rtoNs = Math.min(tcb.rtoNs * 2, tcp.rtoMaxNs);
@@ -76,9 +87,10 @@ function retransmitIntoClosedWindow(tcp: TcpContext, tcb: Tcb): void {
 
 /** The MIB says in which state trouble began. */
 function countFirstTimeout(tcp: TcpContext, tcb: Tcb): void {
-  if (tcb.caState === 3) tcp.count(tcb.sackOk ? MibId.TcpExtTCPSackRecoveryFail : MibId.TcpExtTCPRenoRecoveryFail);
-  else if (tcb.caState === 4) tcp.count(MibId.TcpExtTCPLossFailures);
-  else if (tcb.caState === 1 || tcb.retransmitQueue.sackedOut > 0) {
+  if (tcb.caState === CaState.recovery)
+    tcp.count(tcb.sackOk ? MibId.TcpExtTCPSackRecoveryFail : MibId.TcpExtTCPRenoRecoveryFail);
+  else if (tcb.caState === CaState.loss) tcp.count(MibId.TcpExtTCPLossFailures);
+  else if (tcb.caState === CaState.disorder || tcb.retransmitQueue.sackedOut > 0) {
     tcp.count(tcb.sackOk ? MibId.TcpExtTCPSackFailures : MibId.TcpExtTCPRenoFailures);
   }
 }
@@ -229,7 +241,7 @@ function isKeepaliveOver(tcp: TcpContext, tcb: Tcb, idleNs: Ns): boolean {
 
 /** For tests and `ss -o`: which timer runs, and until when. */
 export function timerName(tcb: Tcb): string {
-  if (tcb.xmitTimerKind === XmitTimer.retransmit) return "on";
   if (tcb.xmitTimerKind === XmitTimer.probe) return "persist";
+  if (tcb.xmitTimerKind !== XmitTimer.none) return "on";
   return tcb.keepaliveTimer !== null && tcb.keepaliveTimer.armed ? "keepalive" : "off";
 }

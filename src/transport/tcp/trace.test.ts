@@ -49,13 +49,14 @@ describe("tracepoints", () => {
     const t0 = host.clock.nowNs;
     peer.send({ flags: "S", seq: 1000, mss: 1460 });
     // The listener is connection 1.
-    expect(log.take()).toEqual([`synReceived 2 ${t0} ${t0}`, `label ${Label.tuple} 2 36`, "synAckSent 2 0 0"]);
+    expect(log.take()).toEqual([`synReceived 2 ${t0} ${t0}`, `label ${Label.tuple} 2 44`, "synAckSent 2 0 0"]);
     const view = new DataView(log.tuples[0].buffer);
     expect(Address.read(view, 0).toString()).toBe("10.0.0.1");
     expect(Address.read(view, 16).toString()).toBe("10.0.0.2");
     expect([view.getUint16(32), view.getUint16(34)]).toEqual([80, 40000]);
 
     const { seq: iss } = peer.expect({ flags: "S." });
+    expect([view.getUint32(36), view.getUint32(40)]).toEqual([1000, iss]);
     host.advance(5 * MILLISECOND);
     peer.send({ flags: ".", seq: 1001, ack: iss + 1 });
     expect(log.take()).toEqual(["established 2 1 9"]);

@@ -104,11 +104,14 @@ export function advertise(tcp: TcpContext, tcb: Tcb): number {
   return field;
 }
 
-/** Receiver slow start: in-order data may open the window further, two segments at a time (Linux tcp_grow_window). */
-export function growWindow(tcb: Tcb): void {
+/**
+ * Receiver slow start: `len` bytes of data may open the window further, by two segments or twice of what came (Linux
+ * tcp_grow_window).
+ */
+export function growWindow(tcb: Tcb, len: number): void {
   const room = Math.min(tcb.windowClamp, freeSpace(tcb)) - tcb.rcvSsthresh;
   if (room <= 0) return;
-  tcb.rcvSsthresh += Math.min(room, 2 * tcb.advMssBytes);
+  tcb.rcvSsthresh += Math.min(room, 2 * Math.max(tcb.advMssBytes, len));
   tcb.quickAcks |= 1;
 }
 

@@ -56,6 +56,13 @@ export class UdpSocket {
     return error;
   }
 
+  /** How many datagrams wait. */
+  get waitingDatagrams(): number {
+    let count = 0;
+    for (let skb = this.first; skb !== null; skb = skb.next) count++;
+    return count;
+  }
+
   /** The oldest datagram; `data` is its payload. */
   get oldest(): SkBuff | null {
     return this.first;

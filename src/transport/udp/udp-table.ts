@@ -18,6 +18,7 @@ const SCORE_PART = 4;
 
 export class UdpTable {
   private readonly chains = new Array<UdpSocket | null>(BUCKETS).fill(null);
+  private readonly bound = new Set<UdpSocket>();
   private readonly prng: Prng;
   private readonly sysctl: Sysctls;
   private readonly hash: SipHash;
@@ -39,6 +40,7 @@ export class UdpTable {
     const bucket = chosen & (BUCKETS - 1);
     socket.next = this.chains[bucket];
     this.chains[bucket] = socket;
+    this.bound.add(socket);
     return true;
   }
 
@@ -53,6 +55,7 @@ export class UdpTable {
       before.next = socket.next;
     }
     socket.next = null;
+    this.bound.delete(socket);
   }
 
   /**
@@ -84,9 +87,14 @@ export class UdpTable {
 
   /** All bound sockets, by port. */
   all(): UdpSocket[] {
-    const found: UdpSocket[] = [];
-    for (const head of this.chains) for (let s = head; s !== null; s = s.next) found.push(s);
-    return found.sort((a, b) => a.localPort - b.localPort);
+    return [...this.bound].sort((a, b) => a.localPort - b.localPort);
+  }
+
+  /** Datagrams in the receive queues of all bound sockets. */
+  get waitingDatagrams(): number {
+    let count = 0;
+    for (const socket of this.bound) count += socket.waitingDatagrams;
+    return count;
   }
 
   private chainOf(port: number): UdpSocket | null {

@@ -225,6 +225,11 @@ export class Udp {
     }
   }
 
+  /** Datagrams that arrived and nobody has read: each owns its packet. */
+  get waitingDatagrams(): number {
+    return this.table.waitingDatagrams;
+  }
+
   /** As `ss -uan`; Recv-Q in bytes of packet memory, as there. */
   rows(): SocketRow[] {
     return this.table.all().map((sock) => ({

@@ -1,0 +1,4 @@
+import { fuzzSuite } from "./suite.ts";
+import { VALUES } from "./targets/values.ts";
+
+fuzzSuite("values", [VALUES]);
