@@ -25,7 +25,7 @@ export function formatRecording(report: RecordingReport): string {
     `recording: CPU time with the recorder on ÷ off (${report.pairs} pairs)`,
     `  ${report.setUp}`,
     `  median ratio ${report.medianRatio.toFixed(3)} (quartiles ${low.toFixed(3)} to ${high.toFixed(3)}), one connection in ${report.sampling} recorded, ${report.lost} records lost`,
-    `  ${count(report.recordsPerSecond)} records/s, ${report.joinMicros.toFixed(2)} µs per record in the join: ${percent(report.share)} of the time (the governor allows ${percent(report.budgetShare)})`,
+    `  ${count(report.recordsPerSecond)} records/s, ${report.joinMicros.toFixed(2)} µs per record in the join: ${percent(report.share)} of the time (the governor allows ${percent(report.budgetShare)}; it stopped early in ${report.pauses} seconds)`,
     figureHeader(),
     figureRow(report.off),
     figureRow(report.on),

@@ -23,15 +23,16 @@ export interface CollectorOptions extends JoinOptions {
    */
   graceNs?: Ns;
   /**
-   * Records per second above which fewer connections are recorded; default 15,000. Infinity: never. The measure only
-   * where no `readNs` is given: what a record costs differs by machine and load.
+   * Records per second above which fewer connections are recorded, if (with `readNs`) they cost too much; default
+   * 15,000, some 600 requests: at human rates every connection is recorded, however slow or cold the machine is.
+   * Infinity: never.
    */
   budgetPerSecond?: number;
-  /** Reads a steady clock (ns), so that the collector knows what it costs its thread. */
+  /** Reads the thread's CPU time or, where there is none, a steady clock, ns: so the collector knows what it costs. */
   readNs?: () => Ns;
   /**
-   * With it: the share of its thread's time above which fewer connections are recorded; the default, 2 %, leaves
-   * more than half of law 6's 5 % to the stamps and to the garbage the journeys become. Infinity: never.
+   * With it: the share of that time above which fewer connections are recorded; the default, 2 %, leaves more than
+   * half of law 6's 5 % to the stamps and to the garbage the journeys become.
    */
   budgetShare?: number;
   /** Records taken by one `drain` at most; default 100,000. */
@@ -43,7 +44,7 @@ export interface CollectorCounters extends JoinCounters {
   records: number;
   /** 1 = every connection, N = one in N. */
   sampling: number;
-  /** Share of the thread's time spent here in the last whole second; 0 without `readNs`. */
+  /** Share of the time of `readNs` spent here in the last whole second; 0 without it. */
   share: number;
   /** Time spent here so far, ns; 0 without `readNs`. */
   spentNs: Ns;
@@ -59,9 +60,6 @@ export const DEFAULT_BUDGET_SHARE = 0.02;
 
 /** One second may cost so many budgets before fewer connections are recorded: a person with a script is no load. */
 const BURST = 4;
-
-/** Some 200 requests a second: at human rates every connection is recorded, however slow or cold the machine is. */
-const HUMAN_RECORDS_PER_SECOND = 5000;
 
 /** Sampling goes no further down than one connection in 2^MASK_BITS_MAX. */
 const MASK_BITS_MAX = 16;
@@ -83,6 +81,7 @@ export class Collector {
   private isRecording = true;
   /** Not recording for the rest of this second: it has cost too much. */
   private isPaused = false;
+  private pausedNs: Ns = 0;
   private pauses = 0;
   private spentNs: Ns = 0;
   private share = 0;
@@ -91,6 +90,7 @@ export class Collector {
   private windowNs: Ns = 0;
   private windowRecords = 0;
   private windowSpentNs: Ns = 0;
+  private windowReadNs: Ns = 0;
   private nowNs: Ns = 0;
 
   constructor(options: CollectorOptions = {}) {
@@ -132,11 +132,11 @@ export class Collector {
     const taken = this.merge(watermarkNs);
     for (const ring of this.rings) ring.release();
     this.join.settle(taken < this.drainRecords ? watermarkNs : Math.min(this.lastNs, watermarkNs));
-    const spentNs = (this.readNs?.() ?? 0) - fromNs;
-    this.spentNs += spentNs;
-    this.windowSpentNs += spentNs;
+    const toNs = this.readNs?.() ?? 0;
+    this.spentNs += toNs - fromNs;
+    this.windowSpentNs += toNs - fromNs;
     this.windowRecords += taken;
-    this.govern(nowNs);
+    this.govern(nowNs, toNs);
     return taken;
   }
 
@@ -212,8 +212,14 @@ export class Collector {
    * meanwhile was not seen to its end, and is never told.
    */
   setRecording(on: boolean): void {
-    if (on && !this.isRecording) this.join.interrupt(this.lastNs);
+    if (on === this.isRecording) return;
     this.isRecording = on;
+    const readNs = this.readNs?.() ?? 0;
+    const way = on ? 1 : -1;
+    // The governor's second goes on where it was when recording stopped.
+    this.windowNs += way * this.nowNs;
+    this.windowReadNs += way * readNs;
+    if (on) this.join.interrupt(this.lastNs);
     for (const ring of this.rings) ring.setMask(this.mask);
   }
 
@@ -277,15 +283,23 @@ export class Collector {
    * below it, all at once when it is quiet. Within a second: nothing more once it has cost a burst, or, after a second
    * that was above the budget, the budget: one busy connection may be too much, and is recorded for part of the time.
    */
-  private govern(nowNs: Ns): void {
-    if (Math.max(this.budgetPerSecond, this.budgetShare) === Number.POSITIVE_INFINITY) return;
+  private govern(nowNs: Ns, readNs: Ns): void {
+    if (!this.isRecording || this.budgetPerSecond === Number.POSITIVE_INFINITY) return;
     const elapsedNs = nowNs - this.windowNs;
     if (elapsedNs < SECOND) {
-      if (this.budgetsSpent(SECOND) >= (this.wasOver ? 1 : BURST)) this.setPaused(true);
+      const limit = this.wasOver ? 1 : BURST;
+      if (!this.isPaused && this.budgetsSpent(SECOND, SECOND) >= limit) {
+        this.pausedNs = nowNs;
+        this.setPaused(true);
+      }
       return;
     }
-    const budgets = this.budgetsSpent(elapsedNs);
-    this.share = this.windowSpentNs / elapsedNs;
+    const usedNs = readNs - this.windowReadNs;
+    // What the whole second would have cost, had it not stopped.
+    const recordedNs = this.isPaused ? this.pausedNs - this.windowNs : elapsedNs;
+    const budgets = this.budgetsSpent(elapsedNs, usedNs) * (elapsedNs / recordedNs);
+    this.share = usedNs > 0 ? this.windowSpentNs / usedNs : 0;
+    this.windowReadNs = readNs;
     this.windowNs = nowNs;
     this.windowRecords = 0;
     this.windowSpentNs = 0;
@@ -293,12 +307,10 @@ export class Collector {
     this.setPaused(false);
   }
 
-  /** What the present window has cost, as a multiple of what `elapsedNs` may cost. */
-  private budgetsSpent(elapsedNs: Ns): number {
-    const perSecond = (this.windowRecords / elapsedNs) * SECOND;
-    if (this.readNs === null) return perSecond / this.budgetPerSecond;
-    const share = this.windowSpentNs / elapsedNs;
-    return Math.min(share / this.budgetShare, perSecond / HUMAN_RECORDS_PER_SECOND);
+  /** What the present window has cost, as a multiple of what `elapsedNs` (by `readNs`: `usedNs`) may cost. */
+  private budgetsSpent(elapsedNs: Ns, usedNs: Ns): number {
+    const byRecords = ((this.windowRecords / elapsedNs) * SECOND) / this.budgetPerSecond;
+    return this.readNs === null ? byRecords : Math.min(byRecords, this.windowSpentNs / usedNs / this.budgetShare);
   }
 
   private adapt(budgets: number): void {

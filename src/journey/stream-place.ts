@@ -1,4 +1,4 @@
-/** Where the bytes of a journey lie in the two streams of its connection: how a frame seen outside is known to be its. */
+/** Where the bytes of a journey lie in the streams of its connection: how a frame seen outside is known to be its. */
 import type { Journey } from "./journey.ts";
 
 /**

@@ -15,6 +15,7 @@ const NOTHING = new Uint8Array(0);
 export interface PeerOptions {
   /** Whom they connect to; default the server. */
   readonly to?: string;
+  readonly port?: number;
   /** The window they advertise, unscaled; default 65535. */
   readonly window?: number;
   readonly onEstablished?: (peer: Peer) => void;
@@ -44,8 +45,8 @@ export class Peer {
 
   /** A segment; `seq` and `ack` are the peer's own unless said otherwise. */
   frame(flags: number, payload: Uint8Array = NOTHING, seq = this.seq, window = this.peers.window): Uint8Array {
-    const { to, raw } = this.peers;
-    const ports = { fromPort: FIRST_PORT, toPort: PORT };
+    const { to, port, raw } = this.peers;
+    const ports = { fromPort: FIRST_PORT, toPort: port };
     return tcpFrame(raw.ends, { from: this.from, to, ...ports, flags, seq, ack: this.rcvNxt, window, payload });
   }
 
@@ -75,6 +76,7 @@ export class Peer {
 export class Peers {
   readonly raw: RawHost;
   readonly to: string;
+  readonly port: number;
   readonly window: number;
   readonly all: Peer[] = [];
   /** How many got so far; how many were reset or closed by the server. */
@@ -86,6 +88,7 @@ export class Peers {
     this.raw = raw;
     this.options = options;
     this.to = options.to ?? VICTIM;
+    this.port = options.port ?? PORT;
     this.window = options.window ?? 65535;
     raw.onFrame = (frame) => this.hear(frame);
   }

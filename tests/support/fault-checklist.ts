@@ -30,9 +30,9 @@ async function playRow(kind: FaultBenchKind, row: FaultRow): Promise<void> {
     try {
       await bench.run(row.play(bench));
     } catch (error) {
+      const { excuse } = bench;
       // A row that failed leaves promises behind; its own failure is the one to show.
       await bench.close().catch(() => {});
-      const { excuse } = bench;
       if (excuse === undefined || attempt === ATTEMPTS) throw error;
       process.stderr.write(`${kind.name}, row ${row.number} failed, but ${excuse}: it is played again\n`);
       continue;

@@ -22,14 +22,7 @@ import type { HostEnv } from "../../src/skb/host-env.ts";
 import type { Stack } from "../../src/stack.ts";
 import { type HostSpec, Topology } from "../../src/topology.ts";
 import * as ethernet from "../../src/wire/ethernet.ts";
-import type {
-  FaultBench,
-  FaultBenchKind,
-  FaultBenchOptions,
-  FaultHost,
-  Impairment,
-  Way,
-} from "./fault-bench.ts";
+import type { FaultBench, FaultBenchKind, FaultBenchOptions, FaultHost, Impairment, Way } from "./fault-bench.ts";
 import { collectedHeapBytes } from "./heap.ts";
 import { stackCounters } from "./host-ledger.ts";
 import { LinuxSockets } from "./linux-sockets.ts";
@@ -59,6 +52,9 @@ const ARENA_LIMITS = { smallSlots: 16_384, frameSlots: 8192, pageSlots: 512 };
 const GARBAGE = 0xa5;
 const CALM: Impairment = { loss: 0, duplicate: 0, reorder: 0, corrupt: 0, jitterNs: 0 };
 
+/** What tests on this bench need. */
+export const TAP_FAULT_NEEDS = ["tap", "netns", "python3"] as const;
+
 export type LinuxRole = "client" | "server";
 
 export interface TapFaultBenchOptions extends FaultBenchOptions {
@@ -84,6 +80,7 @@ export function tapBench(role: LinuxRole): FaultBenchKind & {
       const bench = new TapFaultBench(role, options);
       // Python takes its time to start.
       await bench.linux.counters();
+      bench.heartbeat.start();
       return bench;
     },
   };
@@ -103,7 +100,7 @@ export class TapFaultBench implements FaultBench {
   private readonly kernel: InlineKernel;
   private readonly leaks: LeakChecker;
   private readonly promises = new PromiseCount();
-  private readonly heartbeat = new Heartbeat();
+  readonly heartbeat = new Heartbeat();
 
   constructor(role: LinuxRole, options: TapFaultBenchOptions) {
     const delayNs = options.delayNs ?? ONE_WAY_NS;
@@ -208,15 +205,22 @@ export class TapFaultBench implements FaultBench {
 class Heartbeat {
   /** The longest it stood still. */
   stillMs = 0;
-  private lastMs = performance.now();
-  private readonly timer = setInterval(() => {
-    const nowMs = performance.now();
-    this.stillMs = Math.max(this.stillMs, nowMs - this.lastMs - HEARTBEAT_MS);
-    this.lastMs = nowMs;
-  }, HEARTBEAT_MS);
+  private lastMs = 0;
+  private timer: NodeJS.Timeout | undefined;
+
+  start(): void {
+    this.lastMs = performance.now();
+    this.timer = setInterval(() => this.beat(), HEARTBEAT_MS);
+  }
 
   stop(): void {
     clearInterval(this.timer);
+  }
+
+  private beat(): void {
+    const nowMs = performance.now();
+    this.stillMs = Math.max(this.stillMs, nowMs - this.lastMs - HEARTBEAT_MS);
+    this.lastMs = nowMs;
   }
 }
 

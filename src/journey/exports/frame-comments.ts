@@ -99,7 +99,7 @@ function sentParts({ head, atNs }: SeenFrame, { journey, place }: PlacedJourney)
   return parts;
 }
 
-/** The RST of ours that ended the journey: it leaves a moment after the end, and answers a refused SYN by its number. */
+/** The RST of ours that ended the journey: it leaves a moment after the end, or answers a refused SYN by number. */
 function isResetOf(head: PacketHead, atNs: Ns, { journey, place }: PlacedJourney): boolean {
   const { startNs, totalNs, outcome } = journey;
   if (outcome === "refused" && place.sendIsn < 0) return head.ackSeq === (place.receiveIsn + 1) >>> 0;
