@@ -20,6 +20,7 @@ import {
   roundTrip,
 } from "./cases.ts";
 import { formatCalibration, formatIdle, formatRecording, formatReport, formatTap } from "./format.ts";
+import { simulator } from "./simulator.ts";
 import { type TapReport, tap, tapRefusal } from "./tap.ts";
 
 const HELP = `Usage: npm run bench -- [command…] [options]
@@ -34,6 +35,7 @@ Commands:
   connect      connect + request + close per CPU second
   idle         bytes per idle connection (starts itself again with --expose-gc)
   recording    CPU time with the journey recorder on and off
+  simulator    frames per CPU second in virtual time
   tap          wrk over a TAP, kernel thread and inline, beside node:http over veth; needs root, ip, wrk, taskset
   calibrate    what each kind of work costs: the figures of src/sim/cost-model.ts
 
@@ -44,7 +46,7 @@ Options:
   --help       this text
 `;
 
-const COMMANDS = ["bulk", "round-trips", "connect", "idle", "recording"] as const;
+const COMMANDS = ["bulk", "round-trips", "connect", "idle", "recording", "simulator"] as const;
 const EXTRA_COMMANDS = ["tap", "calibrate"] as const;
 type Command = (typeof COMMANDS)[number] | (typeof EXTRA_COMMANDS)[number];
 type AnyReport = Report | IdleReport | RecordingReport | TapReport | Awaited<ReturnType<typeof calibrate>>;
@@ -124,6 +126,8 @@ function run(command: Command, plan: Plan): Promise<AnyReport> {
       return connect(plan);
     case "recording":
       return recording(plan);
+    case "simulator":
+      return simulator(plan);
     case "idle":
       return globalThis.gc === undefined ? Promise.resolve(idleInChild()) : idle();
     case "tap":
