@@ -14,6 +14,7 @@ export function playChecklist(kind: FaultBenchKind): void {
   playRows(kind, [...NUMBERED_ROWS, ...EXTENSION_ROWS]);
 }
 
+/** The same for `rows`. */
 export function playRows(kind: FaultBenchKind, rows: readonly FaultRow[]): void {
   for (const row of rows) {
     const options = row.timeoutMs === undefined ? {} : { timeout: row.timeoutMs };

@@ -41,7 +41,7 @@ const ONE_WAY_NS: Ns = 22 * MILLISECOND;
 const CLOCK_SLACK_NS: Ns = 2 * MILLISECOND;
 /** Linux fires timers late by up to an eighth (timer wheel); the rest is for a busy machine. */
 const SLACK_NS: Ns = 400 * MILLISECOND;
-/** Whoever waits longer for a CPU sends again what was not lost: Linux's tail loss probe comes after two round trips. */
+/** Whoever waits longer for a CPU sends again what was not lost: a tail loss probe comes after two round trips. */
 const STILL_NS: Ns = 40 * MILLISECOND;
 const HEARTBEAT_MS = 5;
 /** FINs that were lost with everything else come again within this. */
@@ -64,10 +64,13 @@ export interface TapFaultBenchOptions extends FaultBenchOptions {
   readonly sysctls?: Readonly<Record<string, string>>;
 }
 
-/** The kernel as `role`, our stack as the other. */
-export function tapBench(role: LinuxRole): FaultBenchKind & {
+/** Its benches can do more than others'. */
+export interface TapFaultBenchKind extends Omit<FaultBenchKind, "open"> {
   open(options: TapFaultBenchOptions): Promise<TapFaultBench>;
-} {
+}
+
+/** The kernel as `role`, our stack as the other. */
+export function tapBench(role: LinuxRole): TapFaultBenchKind {
   const isn = "Linux chooses the sequence numbers of the connections it accepts";
   return {
     name: `TAP, Linux as ${role}`,
@@ -76,14 +79,26 @@ export function tapBench(role: LinuxRole): FaultBenchKind & {
       bulk: "a row of this suite does it with loss",
       ...(role === "server" ? { "initial-sequence": isn } : {}),
     },
-    open: async (options) => {
-      const bench = new TapFaultBench(role, options);
-      // Python takes its time to start.
-      await bench.linux.counters();
-      bench.heartbeat.start();
-      return bench;
-    },
+    open: (options) => TapFaultBench.open(role, options),
   };
+}
+
+/** Opens a bench for `play`, and closes it, which throws if anything is left over. */
+export async function onTapBench<T>(
+  role: LinuxRole,
+  options: TapFaultBenchOptions,
+  play: (bench: TapFaultBench) => Promise<T>,
+): Promise<T> {
+  const bench = await tapBench(role).open(options);
+  let result: T;
+  try {
+    result = await bench.run(play(bench));
+  } catch (error) {
+    await bench.close().catch(() => {});
+    throw error;
+  }
+  await bench.close();
+  return result;
 }
 
 export class TapFaultBench implements FaultBench {
@@ -92,17 +107,20 @@ export class TapFaultBench implements FaultBench {
   readonly wire: TapWire;
   readonly rttNs: Ns;
   readonly slackNs = SLACK_NS;
-  readonly netns = new Netns();
+  readonly netns: Netns;
+  /** The kernel's sockets and counters. */
   readonly linux: LinuxSockets;
+  /** The kernel's interface. */
   readonly tapName: string;
   readonly ours: Stack;
   private readonly topology: Topology;
   private readonly kernel: InlineKernel;
   private readonly leaks: LeakChecker;
   private readonly promises = new PromiseCount();
-  readonly heartbeat = new Heartbeat();
+  private readonly heartbeat = new Heartbeat();
 
-  constructor(role: LinuxRole, options: TapFaultBenchOptions) {
+  private constructor(netns: Netns, role: LinuxRole, options: TapFaultBenchOptions) {
+    this.netns = netns;
     const delayNs = options.delayNs ?? ONE_WAY_NS;
     this.rttNs = 2 * Math.max(0, delayNs - CLOCK_SLACK_NS);
     const tap = this.netns.tap(`${LINUX}/24`);
@@ -124,6 +142,20 @@ export class TapFaultBench implements FaultBench {
     const oursAsHost = stackHost(process.runtime, parseAddress(LINUX) as Address, this.promises);
     const linuxAsHost = this.linux.host(OURS, initialSequence ?? null);
     [this.client, this.server] = role === "client" ? [linuxAsHost, oursAsHost] : [oursAsHost, linuxAsHost];
+  }
+
+  static async open(role: LinuxRole, options: TapFaultBenchOptions): Promise<TapFaultBench> {
+    const netns = new Netns();
+    try {
+      const bench = new TapFaultBench(netns, role, options);
+      // Python takes its time to start.
+      await bench.linux.counters();
+      bench.heartbeat.start();
+      return bench;
+    } catch (error) {
+      netns.close();
+      throw error;
+    }
   }
 
   get excuse(): string | undefined {

@@ -3,7 +3,7 @@
  * faults and some connections; every stream must arrive byte by byte, and nothing may be left over on either side.
  *
  * The seed draws the same plan for ever, and our wire the same luck per frame; which frame comes when is up to two
- * real clocks. 12 seeds here, 20 under CI, 200 with SOJOURN_NIGHTLY=1; SOJOURN_SEED=42 repeats one.
+ * real clocks. 20 seeds here, 50 under CI, 200 with SOJOURN_NIGHTLY=1; SOJOURN_SEED=42 repeats one.
  */
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
@@ -13,12 +13,12 @@ import type { FaultConn, Impairment } from "../support/fault-bench.ts";
 import { bytesOf, PORT, readAll } from "../support/fault-play.ts";
 import { requires } from "../support/requires.ts";
 import { seedToReplay } from "../support/seeds.ts";
-import { type LinuxRole, TAP_FAULT_NEEDS, type TapFaultBench, tapBench } from "../support/tap-fault-bench.ts";
+import { type LinuxRole, onTapBench, TAP_FAULT_NEEDS, type TapFaultBench } from "../support/tap-fault-bench.ts";
 
 const FILE = "tests/tap/faults-seeded.test.ts";
 const NIGHTLY_SEEDS = 200;
-const CI_SEEDS = 20;
-const DEFAULT_SEEDS = 12;
+const CI_SEEDS = 50;
+const DEFAULT_SEEDS = 20;
 const LARGEST_STREAM_BYTES = 200_000;
 /** Loss of a SYN's copies and of those of a FIN may each cost some seconds. */
 const TIMEOUT_MS = 60_000;
@@ -113,17 +113,6 @@ async function play(bench: TapFaultBench, plan: Plan): Promise<void> {
   await Promise.all(talks);
 }
 
-async function runSeed(plan: Plan): Promise<void> {
-  const bench = await tapBench(plan.role).open(plan);
-  try {
-    await bench.run(play(bench, plan));
-  } catch (error) {
-    await bench.close().catch(() => {});
-    throw error;
-  }
-  await bench.close();
-}
-
 function seedsToRun(): readonly number[] {
   const { SOJOURN_NIGHTLY, CI } = process.env;
   const one = seedToReplay();
@@ -132,12 +121,13 @@ function seedsToRun(): readonly number[] {
 }
 
 describe.skipIf(requires(...TAP_FAULT_NEEDS))("faults by seed over a TAP", () => {
-  it.each(seedsToRun().map(planOf))("seed $seed, Linux as $role", { timeout: TIMEOUT_MS }, async (plan) => {
+  it.each(seedsToRun())("seed %i", { timeout: TIMEOUT_MS }, async (seed) => {
+    const plan = planOf(seed);
     try {
-      await runSeed(plan);
+      await onTapBench(plan.role, plan, (bench) => play(bench, plan));
     } catch (error) {
-      const replay = `SOJOURN_SEED=${plan.seed} npx vitest run --project system ${FILE}`;
-      process.stderr.write(`seed ${plan.seed} failed: ${JSON.stringify(plan)}\n  ${replay}\n`);
+      const replay = `SOJOURN_SEED=${seed} npx vitest run --project system ${FILE}`;
+      process.stderr.write(`seed ${seed} failed: ${JSON.stringify(plan)}\n  ${replay}\n`);
       throw error;
     }
   });

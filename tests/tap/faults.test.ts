@@ -1,6 +1,7 @@
 /**
- * The fault checklist (reference: performance.md §9) against the real kernel over a TAP: with Linux as the client of our
- * stack and as its server. What takes minutes by Linux's defaults is played here in seconds, on both sides by sysctl.
+ * The fault checklist (reference: performance.md §9) against the real kernel over a TAP: with Linux as the client of
+ * our stack and as its server. What takes minutes by Linux's defaults is played here in seconds, on both sides by
+ * sysctl.
  */
 import { existsSync } from "node:fs";
 import { afterAll, describe, expect } from "vitest";
@@ -17,6 +18,7 @@ import {
   type FaultRow,
   hasData,
   isSyn,
+  nth,
   PORT,
   readAll,
   resent,
@@ -50,7 +52,7 @@ function silent(role: LinuxRole): TapRow {
   const synSeconds = role === "server" || HAS_LINEAR_SYNS ? [0, 1, 2] : [0, 1];
   return {
     number: "7, short",
-    text: `connect to a silent host, tcp_syn_retries 1: SYNs after ${synSeconds} s, ETIMEDOUT after 3 s`,
+    text: `connect to a silent host, tcp_syn_retries 1: SYNs after ${synSeconds.join(", ")} s, ETIMEDOUT after 3 s`,
     options: { sysctls: { "net.ipv4.tcp_syn_retries": "1" } },
     async play(bench) {
       bench.wire.lose("to-server", isSyn, Number.POSITIVE_INFINITY);
@@ -85,8 +87,8 @@ const patienceNs: Partial<Record<LinuxRole, Ns>> = {};
 
 /**
  * tcp_retries2 = 3 means (2 << 3) − 1 = 15 times the least RTO, 3 s, since the first retransmission (Linux
- * tcp_model_timeout). The retransmission timer looks at 1, 3, 7 and 15 RTOs: with an RTO of 200 ms and the round trip, the
- * last of them ends it, 14 RTOs after the first.
+ * tcp_model_timeout). The retransmission timer looks at 1, 3, 7 and 15 RTOs: with an RTO of 200 ms and the round trip,
+ * the last of them ends it, 14 RTOs after the first.
  */
 function gone(role: LinuxRole): TapRow {
   return {
@@ -178,6 +180,23 @@ const ownWrap: TapRow = {
   },
 };
 
+/** That the faults reach the kernel: it says what it got. */
+const counted: TapRow = {
+  number: "1 and 3b, counted",
+  text: "a swapped and a duplicated frame: Linux counts one out of order, and one it had",
+  async play(bench) {
+    const before = await bench.linux.counters();
+    const pair = await connected(bench);
+    bench.wire.swap("to-server", nth(12, hasData));
+    bench.wire.duplicate("to-server", nth(24, hasData));
+    await transfer(pair.client, pair.server, 200_000);
+    pair.close();
+    const after = await bench.linux.counters();
+    const counts = ["TcpExtTCPOFOQueue", "TcpExtTCPDSACKOldSent"].map((name) => after[name] - before[name]);
+    expect(counts).toEqual([1, 1]);
+  },
+};
+
 const blackHole: TapRow = { ...rowOf("E2b"), needs: [] };
 
 /** On a wire as short as the machine allows, or the loss alone would make it last for minutes. */
@@ -214,7 +233,7 @@ function rowsOf(role: LinuxRole): TapRow[] {
     thousand,
     flat,
   ];
-  return role === "server" ? [...always, ownWrap] : always;
+  return role === "server" ? [...always, ownWrap, counted] : always;
 }
 
 describe.skipIf(requires(...TAP_FAULT_NEEDS))("fault checklist over a TAP", () => {
