@@ -3,7 +3,18 @@ import type { Clock, Ns } from "../src/base/time.ts";
 import { Collector, type CollectorOptions, DEFAULT_BUDGET_SHARE } from "../src/journey/collector.ts";
 import { Recorder } from "../src/journey/recorder.ts";
 import type { Conn } from "../src/runtime/port.ts";
-import { connectAndClose, connectMany, HTTP_PORT, roundTrips, Stream, serveHello } from "./load.ts";
+import {
+  connectAndClose,
+  connectMany,
+  ECHO_PORT,
+  echoOf,
+  HTTP_PORT,
+  type Question,
+  roundTrips,
+  Stream,
+  serveEcho,
+  serveHello,
+} from "./load.ts";
 import { type Case, cpuSeconds, type Figure, measure, quantile } from "./measure.ts";
 import { defaultTopology, oneLink, World } from "./world.ts";
 
@@ -26,6 +37,8 @@ export interface Report {
 }
 
 const WARM_UPS = 2;
+/** The size other stacks are measured with. */
+const ECHO_BYTES = 64;
 
 /** One connection, client to server, as much as it takes. */
 export async function bulk(plan: Plan): Promise<Report> {
@@ -67,7 +80,7 @@ export async function bulk(plan: Plan): Promise<Report> {
   };
 }
 
-/** HTTP keep-alive exchanges at three numbers of connections. */
+/** HTTP keep-alive exchanges at three numbers of connections, and echoes without HTTP at the same. */
 export async function roundTrip(plan: Plan): Promise<Report> {
   const cases: Case[] = [];
   const worlds: World[] = [];
@@ -88,13 +101,27 @@ export async function roundTrip(plan: Plan): Promise<Report> {
     await add(`${n} connection${n > 1 ? "s" : ""}`, new World({ time: "real", topology: oneLink() }), n);
   }
   await add("100 connections, default topology", new World({ time: "virtual", topology: defaultTopology() }), 100);
+  for (const n of [1, 100, 1000]) {
+    const world = new World({ time: "real", topology: oneLink() });
+    worlds.push(world);
+    await serveEcho(world);
+    const conns = await connectMany(world, ECHO_PORT, n);
+    const echoes = Math.round(60_000 * plan.work);
+    cases.push({
+      name: `64 bytes echoed, ${n} connection${n > 1 ? "s" : ""}`,
+      run: async () => {
+        await roundTrips(world, conns, echoes, echoOf(ECHO_BYTES));
+        return echoes;
+      },
+    });
+  }
   const figures = await measure(cases, plan.rounds, WARM_UPS);
   for (const world of worlds) world.close();
   return {
     name: "round-trips",
-    unit: "HTTP exchanges per CPU second, both ends",
+    unit: "exchanges per CPU second, both ends",
     setUp:
-      "GET /hello keep-alive, one at a time per connection, ServeMux, Date and Server-Timing on, MTU 1500, recorder off",
+      "GET /hello keep-alive, ServeMux, Date and Server-Timing on, or bare echoes; one at a time per connection, MTU 1500, recorder off",
     figures,
     notes: [],
   };
@@ -127,37 +154,65 @@ export async function connect(plan: Plan): Promise<Report> {
   };
 }
 
+/** Bytes of memory per connection, both ends. */
+export interface IdleFigure {
+  readonly name: string;
+  readonly heapBytes: number;
+  /** Typed arrays. */
+  readonly externalBytes: number;
+  readonly arenaSlots: number;
+}
+
 export interface IdleReport {
   readonly name: "idle";
   readonly connections: number;
-  readonly heapBytes: number;
-  readonly externalBytes: number;
-  readonly arenaSlots: number;
+  readonly figures: readonly IdleFigure[];
   readonly setUp: string;
 }
 
-/** Memory per connection that has served one request and waits; both ends, kernels and processes. */
+/** Connections that ask at the same time: 10,000 at once would find the server busy and send their requests again. */
+const IDLE_GROUP = 250;
+
+/** Memory per connection that has been used once and waits: kernels and processes of both ends. */
 export async function idle(connections = 10_000): Promise<IdleReport> {
   if (globalThis.gc === undefined) throw new Error("idle needs --expose-gc: node --expose-gc dist/bench/main.js idle");
+  const http = await idleOf("HTTP: server, bare client", connections, HTTP_PORT, serveHello);
+  const tcp = await idleOf("bare TCP: an echo server, its client", connections, ECHO_PORT, serveEcho, echoOf(1));
+  return {
+    name: "idle",
+    connections,
+    figures: [http, tcp],
+    setUp: "after one exchange each, garbage collected; both ends: TCP, sockets, descriptors, runtime",
+  };
+}
+
+async function idleOf(
+  name: string,
+  connections: number,
+  port: number,
+  serveIn: (world: World) => Promise<void>,
+  question?: Question,
+): Promise<IdleFigure> {
   const world = new World({ time: "real", topology: oneLink() });
-  await serveHello(world);
-  await roundTrips(world, await connectMany(world, HTTP_PORT, 100), 1000);
+  await serveIn(world);
+  await roundTrips(world, await connectMany(world, port, 100), 1000, question);
   const { arena } = world.topology;
   const before = settledMemory();
   const slots = arena.outstanding;
-  const conns = await connectMany(world, HTTP_PORT, connections);
-  await roundTrips(world, conns, connections);
+  const conns = await connectMany(world, port, connections);
+  for (let at = 0; at < connections; at += IDLE_GROUP) {
+    const group = conns.slice(at, at + IDLE_GROUP);
+    await roundTrips(world, group, group.length, question);
+  }
   const after = settledMemory();
-  const report: IdleReport = {
-    name: "idle",
-    connections,
+  const figure: IdleFigure = {
+    name,
     heapBytes: (after.heapUsed - before.heapUsed) / connections,
     externalBytes: (after.arrayBuffers - before.arrayBuffers) / connections,
     arenaSlots: (arena.outstanding - slots) / connections,
-    setUp: "after one request each, garbage collected; both ends: TCP, sockets, runtime, HTTP server, a bare client",
   };
   world.close();
-  return report;
+  return figure;
 }
 
 function settledMemory(): NodeJS.MemoryUsage {

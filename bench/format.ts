@@ -12,11 +12,16 @@ export function formatReport(report: Report): string {
 }
 
 export function formatIdle(report: IdleReport): string {
-  return [
+  const lines = [
     `idle: bytes per idle connection, both ends (${count(report.connections)} connections)`,
     `  ${report.setUp}`,
-    `  JS heap ${count(report.heapBytes)} B, typed arrays ${count(report.externalBytes)} B, arena slots ${report.arenaSlots.toFixed(3)}`,
-  ].join("\n");
+    `  ${"".padEnd(42)}${["in all", "JS heap", "arrays", "slots"].map(cell).join("")}`,
+  ];
+  for (const { name, heapBytes, externalBytes, arenaSlots } of report.figures) {
+    const bytes = [heapBytes + externalBytes, heapBytes, externalBytes].map((value) => cell(count(value))).join("");
+    lines.push(`  ${name.padEnd(42)}${bytes}${cell(arenaSlots.toFixed(3))}`);
+  }
+  return lines.join("\n");
 }
 
 export function formatRecording(report: RecordingReport): string {

@@ -11,6 +11,7 @@ import { SERVER_OPTIONS, type World } from "./world.ts";
 
 export const HTTP_PORT = 80;
 export const STREAM_PORT = 9;
+export const ECHO_PORT = 7;
 
 const HELLO = "Hello from sojourn\n";
 const CR = 13;
@@ -59,6 +60,45 @@ export async function serveHello(world: World): Promise<void> {
   serve(world.server, listener, mux, SERVER_OPTIONS);
 }
 
+/** Sends back what comes, without a protocol above TCP. */
+export async function serveEcho(world: World): Promise<void> {
+  const { server } = world;
+  const listener = await world.run(server.network.listen(ANY, ECHO_PORT));
+  const scratch = new Uint8Array(READ_BYTES);
+  const echo = (conn: Conn) => (g: Goroutine) => {
+    for (;;) {
+      const n = conn.tryRead(g, scratch, 0, scratch.length);
+      if (n === PARKED) return;
+      if (n <= 0) break;
+      conn.write(scratch, 0, n);
+    }
+    conn.close();
+    server.exit(g);
+  };
+  server.spawn("accept", (g) => {
+    for (;;) {
+      const conn = listener.tryAccept(g);
+      if (conn === null) return;
+      if (typeof conn === "number") break;
+      server.spawn("echo", echo(conn));
+    }
+    server.exit(g);
+  });
+}
+
+/** What a client says, and how it knows that the answer to it is whole. */
+export interface Question {
+  readonly bytes: Uint8Array;
+  isWhole(answer: Uint8Array, len: number): boolean;
+}
+
+const GET_HELLO: Question = { bytes: KEEP_ALIVE, isWhole: isWholeAnswer };
+
+/** `len` bytes that are to come back. */
+export function echoOf(len: number): Question {
+  return { bytes: new Uint8Array(len).fill(0x61), isWhole: (_answer, n) => n === len };
+}
+
 /** Opens `count` connections, 64 at a time. */
 export function connectMany(world: World, port: number, count: number): Promise<Conn[]> {
   const conns: Conn[] = [];
@@ -71,12 +111,17 @@ export function connectMany(world: World, port: number, count: number): Promise<
   return world.run(some()).then(() => conns);
 }
 
-/** `total` requests over `conns`, each connection one at a time. Rejects at any failure. */
-export function roundTrips(world: World, conns: readonly Conn[], total: number): Promise<void> {
+/** `total` questions over `conns`, each connection one at a time. Rejects at any failure. */
+export function roundTrips(
+  world: World,
+  conns: readonly Conn[],
+  total: number,
+  question: Question = GET_HELLO,
+): Promise<void> {
   const quota = new Quota(total, conns.length);
   const scratch = new Uint8Array(READ_BYTES);
   for (const conn of conns) {
-    world.client.spawn("client", new Asker(world, conn, quota, scratch).step);
+    world.client.spawn("client", new Asker(world, conn, question, quota, scratch).step);
   }
   return world.run(quota.over);
 }
@@ -85,11 +130,13 @@ export function roundTrips(world: World, conns: readonly Conn[], total: number):
 class Asker {
   readonly step: (g: Goroutine) => void;
   private readonly conn: Conn;
+  private readonly question: Question;
   private readonly quota: Quota;
   private waits = false;
 
-  constructor(world: World, conn: Conn, quota: Quota, scratch: Uint8Array) {
+  constructor(world: World, conn: Conn, question: Question, quota: Quota, scratch: Uint8Array) {
     this.conn = conn;
+    this.question = question;
     this.quota = quota;
     this.step = (g) => {
       if (this.turn(g, scratch)) return;
@@ -105,11 +152,11 @@ class Asker {
         if (this.quota.left === 0) return false;
         this.quota.left--;
         this.waits = true;
-        this.conn.write(KEEP_ALIVE, 0, KEEP_ALIVE.length);
+        this.conn.write(this.question.bytes, 0, this.question.bytes.length);
       }
       const n = this.conn.tryRead(g, scratch, 0, scratch.length);
       if (n === PARKED) return true;
-      if (n <= 0 || !isWholeAnswer(scratch, n)) {
+      if (n <= 0 || !this.question.isWhole(scratch, n)) {
         this.quota.fail(`a request failed (${n})`);
         return false;
       }

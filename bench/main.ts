@@ -31,9 +31,9 @@ minute.
 
 Commands:
   bulk         one connection, MB per CPU second
-  round-trips  HTTP keep-alive exchanges per CPU second at 1, 100 and 1,000 connections
+  round-trips  HTTP keep-alive exchanges, and bare echoes, per CPU second at 1, 100 and 1,000 connections
   connect      connect + request + close per CPU second
-  idle         bytes per idle connection (starts itself again with --expose-gc)
+  idle         bytes per idle connection, HTTP and bare TCP (starts itself again with --expose-gc)
   recording    CPU time with the journey recorder on and off
   simulator    frames per CPU second in virtual time
   tap          wrk over a TAP, kernel thread and inline, beside node:http over veth; needs root, ip, wrk, taskset

@@ -23,7 +23,12 @@ import { CommandError, ExitCode } from "../control/exit-codes.ts";
 import { type SiteOptions, main as site } from "../site/main.ts";
 import { moduleUrl } from "./module-url.ts";
 import { type Placement, SERVER_HOST } from "./placement.ts";
-import { createKernelMachine, type TopologyKernel, type TopologyKernelOptions } from "./topology-kernel.ts";
+import {
+  createKernelMachine,
+  type TopologyKernel,
+  type TopologyKernelOptions,
+  type TopologyShared,
+} from "./topology-kernel.ts";
 import type { OpenUplink } from "./uplink.ts";
 import type { WarmUpClient } from "./warm-up.ts";
 
@@ -78,7 +83,7 @@ export abstract class Session {
     const readNs = (): Ns => performance.now() * 1e6;
     this.collector = new Collector({ truth: "user-space", blindWhileBusy, blindPathNs, readNs });
     this.collector.setRecording(false);
-    this.collector.attach((kernel.shared as { recorder?: SharedArrayBuffer }).recorder as SharedArrayBuffer, "kernel");
+    this.collector.attach((kernel.shared as TopologyShared).recorder, "kernel");
   }
 
   /** The client host's process, in which the port forward and our own requests live; undefined on a real link. */

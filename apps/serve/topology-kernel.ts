@@ -3,9 +3,11 @@
  * `run`.
  */
 import { assert } from "../../src/base/assert.ts";
+import { copyBytes } from "../../src/base/copy.ts";
 import type { Ns } from "../../src/base/time.ts";
 import type { Device } from "../../src/device/port.ts";
 import type { KernelContext, KernelMachine, KernelShared, PollSource } from "../../src/host/kernel-machine.ts";
+import { sharedCopy } from "../../src/host/shared-copy.ts";
 import { control } from "../../src/inspect.ts";
 import { Recorder } from "../../src/journey/recorder.ts";
 import { Arena, DEFAULT_ARENA_LIMITS } from "../../src/skb/arena.ts";
@@ -28,7 +30,7 @@ export interface TopologyKernelOptions {
 /** What the machine shares besides the arena. */
 export interface TopologyShared extends KernelShared {
   /** The recorder ring of the recorded host's kernel, for `Collector.attach`. */
-  readonly recorder: SharedArrayBuffer;
+  readonly recorder: ArrayBufferLike;
 }
 
 /** Submissions of one process per turn, so that a busy one cannot starve the others. */
@@ -47,11 +49,12 @@ export class TopologyKernel implements KernelMachine {
   private readonly toRing: SyscallRings[] = [];
 
   constructor(options: TopologyKernelOptions, context: KernelContext) {
-    const arena = new Arena(DEFAULT_ARENA_LIMITS, true);
-    const recorder = Recorder.newBuffer(true) as SharedArrayBuffer;
+    const { hasThreads } = context;
+    const arena = new Arena(DEFAULT_ARENA_LIMITS, hasThreads, hasThreads ? sharedCopy() : copyBytes);
+    const recorder = Recorder.newBuffer(hasThreads);
     this.context = context;
     this.recorder = new Recorder(context.clock, recorder);
-    this.shared = { arena: arena.buffer as SharedArrayBuffer, recorder };
+    this.shared = { arena: arena.buffer, recorder };
     this.topology = new Topology(options.spec, {
       seed: options.seed,
       arena,

@@ -60,7 +60,8 @@ export class InlineKernel implements Kernel {
       this.rejectEnded = reject;
     });
     this.ended.catch(() => {});
-    this.machine = options.factory(options.options, { clock: this.clock, wake: () => this.wake() });
+    const context = { hasThreads: false, clock: this.clock, wake: () => this.wake() };
+    this.machine = options.factory(options.options, context);
     this.shared = this.machine.shared;
     const sources = this.machine.pollSources ?? [];
     this.readiness = sources.some(({ fd }) => fd >= 0) ? new FdReadiness(sources, () => this.turn()) : null;

@@ -47,8 +47,8 @@ export interface KernelMachine {
 }
 
 export interface KernelShared {
-  /** The packet arena: processes copy received bytes out of it. */
-  readonly arena: SharedArrayBuffer;
+  /** The packet arena: processes copy received bytes out of it. Shared memory if they have threads of their own. */
+  readonly arena: ArrayBufferLike;
   readonly [name: string]: unknown;
 }
 
@@ -56,6 +56,8 @@ export interface KernelShared {
 export type KernelFactory = (options: unknown, context: KernelContext) => KernelMachine;
 
 export interface KernelContext {
+  /** Processes live in threads of their own: what they share with the machine must be shared memory. */
+  readonly hasThreads: boolean;
   /** The clock all hosts of the machine share; the driver ticks it. */
   readonly clock: RealClock;
   /** Look at `deadline` again: something was armed from outside `advance` and `consume` (inline only). */

@@ -22,7 +22,7 @@ export interface KernelThreadData {
 const data = workerData as KernelThreadData;
 const clock = new RealClock(data.originNs);
 const { createKernelMachine } = (await import(data.factory)) as { createKernelMachine: KernelFactory };
-const machine: KernelMachine = createKernelMachine(data.options, { clock, wake: () => {} });
+const machine: KernelMachine = createKernelMachine(data.options, { hasThreads: true, clock, wake: () => {} });
 data.control.postMessage({ id: 0, result: machine.shared } satisfies Reply);
 try {
   runKernelLoop({ machine, clock, doorbell: new KernelDoorbell(data.doorbell), spinNs: data.spinNs, takeControl });

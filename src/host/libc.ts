@@ -26,6 +26,8 @@ export interface Libc {
   ioctl(fd: number, request: number, argument: number): number;
   read(fd: number, at: number, len: number): number;
   write(fd: number, at: number, len: number): number;
+  /** Copies `len` bytes from one address to another. */
+  memmove(toAt: number, fromAt: number, len: number): void;
   /** Waits for `count` pollfds as long as the timespec at `timeoutAt` says. */
   ppoll(pollfdsAt: number, count: number, timeoutAt: number): number;
   eventfd(initial: number, flags: number): number;
@@ -84,6 +86,7 @@ function bind(): Libc {
   };
   const read = library.func("long read(int fd, intptr_t buffer, size_t count)");
   const write = library.func("long write(int fd, intptr_t buffer, size_t count)");
+  const memmove = library.func("intptr_t memmove(intptr_t to, intptr_t from, size_t count)");
   const ppoll = library.func("int ppoll(intptr_t fds, ulong count, intptr_t timeout, intptr_t signals)");
   return {
     open: checked("int open(const char *path, int flags)"),
@@ -91,6 +94,9 @@ function bind(): Libc {
     ioctl: checked("int ioctl(int fd, ulong request, intptr_t argument)"),
     read: (fd, at, len) => answer(read(fd, at, len), koffi),
     write: (fd, at, len) => answer(write(fd, at, len), koffi),
+    memmove: (toAt, fromAt, len) => {
+      memmove(toAt, fromAt, len);
+    },
     ppoll: (pollfdsAt, count, timeoutAt) => answer(ppoll(pollfdsAt, count, timeoutAt, 0), koffi),
     eventfd: checked("int eventfd(uint initial, int flags)"),
     epollCreate: checked("int epoll_create1(int flags)"),

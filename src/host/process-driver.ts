@@ -12,6 +12,7 @@ import { RingPort } from "../socket/ring-port.ts";
 import { Control, type SyscallRings } from "../socket/rings.ts";
 import type { KernelDoorbell } from "./doorbell.ts";
 import { type RealClock, spin } from "./real-clock.ts";
+import { sharedCopy } from "./shared-copy.ts";
 
 /** How long a process looks for more completions before it sleeps. */
 const DEFAULT_SPIN_NS: Ns = 20_000;
@@ -59,7 +60,10 @@ export class ProcessDriver {
     const { pid, rings, arena, clock, kernelDoorbell } = options;
     this.spinNs = options.spinNs ?? (availableParallelism() > 1 ? DEFAULT_SPIN_NS : 0);
     const requestIds = new Int32Array(options.requestIds);
-    this.port = new RingPort(pid, rings, new Uint8Array(arena), clock, { toKernel: () => kernelDoorbell.ring() });
+    this.port = new RingPort(pid, rings, new Uint8Array(arena), clock, {
+      toKernel: () => kernelDoorbell.ring(),
+      copy: sharedCopy(),
+    });
     this.runtime = new GoRuntime({
       port: this.port,
       clock,

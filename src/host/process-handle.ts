@@ -54,7 +54,7 @@ export class ProcessHandle {
     const data: ProcessThreadData = {
       pid,
       rings: rings.buffer as SharedArrayBuffer,
-      arena: kernel.shared.arena,
+      arena: kernel.shared.arena as SharedArrayBuffer,
       kernelDoorbell: kernel.doorbell.buffer,
       requestIds: kernel.requestIds,
       originNs: kernel.clock.originNs,

@@ -44,6 +44,11 @@ export const GC_THRESH2 = 512;
 export const GC_THRESH3 = 1024;
 /** gc_interval. */
 const GC_INTERVAL_NS: Ns = 30 * SECOND;
+/** Above gc_thresh2 it is collected so often, and spares what is younger (Linux neigh_alloc, neigh_forced_gc: 5 s). */
+const FORCED_GC_INTERVAL_NS: Ns = 5 * SECOND;
+const FORCED_GC_AGE_NS: Ns = 5 * SECOND;
+/** A full table is searched no more often: who fills it must not make every packet walk through it. */
+const FULL_GC_INTERVAL_NS: Ns = 10 * MILLISECOND;
 /** Within so long after a change another answer does not replace the address (locktime). */
 export const LOCKTIME_NS: Ns = SECOND;
 /** How often the reachable time is drawn anew. */
@@ -121,6 +126,7 @@ export class NeighbourTable {
   private readonly byDevice: Map<number, Neighbour>[] = [];
   private count = 0;
   private lastGcNs: Ns = 0;
+  private lastForcedGcNs: Ns = Number.NEGATIVE_INFINITY;
   private reachableNs: Ns = 0;
   private randomisedNs: Ns = Number.NEGATIVE_INFINITY;
   private readonly onTimer = (neighbour: Neighbour): void => this.timeout(neighbour);
@@ -376,7 +382,7 @@ export class NeighbourTable {
     return this.byDevice.filter((entries) => entries !== undefined).flatMap((entries) => [...entries.values()]);
   }
 
-  /** Collects garbage as needed; false if the table is full. */
+  /** Collects garbage as needed; false if the table is full (Linux neigh_alloc, neigh_periodic_work). */
   private makeRoom(nowNs: Ns): boolean {
     if (this.count < GC_THRESH1) return true;
     if (nowNs - this.lastGcNs >= GC_INTERVAL_NS) {
@@ -384,20 +390,28 @@ export class NeighbourTable {
       this.collect(nowNs - this.env.sysctl.gcStaletime * SECOND, this.count);
     }
     if (this.count < GC_THRESH2) return true;
-    // Linux spares entries younger than 5 s below the third threshold.
-    this.collect(this.count >= GC_THRESH3 ? nowNs : nowNs - 5 * SECOND, this.count - GC_THRESH2 + 1);
+    const pauseNs = this.count < GC_THRESH3 ? FORCED_GC_INTERVAL_NS : FULL_GC_INTERVAL_NS;
+    if (nowNs - this.lastForcedGcNs >= pauseNs) {
+      this.lastForcedGcNs = nowNs;
+      this.collect(nowNs - FORCED_GC_AGE_NS, this.count - GC_THRESH2 + 1);
+    }
     return this.count < GC_THRESH3;
   }
 
-  /** Forgets up to `most` idle entries not used since `sinceNs`, oldest first. */
+  /**
+   * Forgets up to `most` entries, oldest first, that failed or have gone stale and were not used since `sinceNs`. Those
+   * that are known to be there stay, however many come that are not.
+   */
   private collect(sinceNs: Ns, most: number): void {
-    const idle = this.all()
-      .filter(
-        (n) => (n.state & (NudState.stale | NudState.failed | NudState.reachable)) !== 0 || n.state === NudState.none,
-      )
-      .filter((n) => n.waiting === 0 && Math.max(n.usedNs, n.updatedNs) <= sinceNs)
-      .sort((a, b) => a.updatedNs - b.updatedNs);
-    for (const neighbour of idle.slice(0, most)) this.forget(neighbour);
+    let left = most;
+    for (const neighbour of this.all()) {
+      const { state } = neighbour;
+      const isOld = state === NudState.stale && Math.max(neighbour.usedNs, neighbour.updatedNs) <= sinceNs;
+      if (!isOld && state !== NudState.failed && state !== NudState.none) continue;
+      if (neighbour.waiting > 0) continue;
+      this.forget(neighbour);
+      if (--left === 0) return;
+    }
   }
 
   private forget(neighbour: Neighbour): void {

@@ -337,6 +337,7 @@ export class StreamConn implements Conn, TokenOwner, Sender {
   }
 
   private wrote(): void {
+    this.netpoll.noteWrite();
     this.writerGid = this.netpoll.scheduler.current?.id ?? 0;
     this.becomeDirty();
   }
@@ -376,7 +377,8 @@ export class StreamConn implements Conn, TokenOwner, Sender {
       clock.tick();
       trace.link(Point.write, this.writerGid, this.connId, lo, lo + len);
     }
-    this.sendingBytes = netpoll.send(this.fd, this.token | CallKind.send, chunk.bytes, chunk.start, len);
+    const hasMore = buffer.length > len;
+    this.sendingBytes = netpoll.send(this.fd, this.token | CallKind.send, chunk.bytes, chunk.start, len, hasMore);
     if (this.sendingBytes === 0) return false;
     if (isTraced) {
       clock.tick();

@@ -9,7 +9,7 @@ import { Address } from "../base/address.ts";
 import { Errno, SyscallError } from "../base/errno.ts";
 import { type Clock, MICROSECOND, NEVER, type Ns } from "../base/time.ts";
 import type { Tracepoints } from "../base/tracepoints.ts";
-import { EPOLL_CTL_ADD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SOCK_CLOEXEC } from "../socket/constants.ts";
+import { EPOLL_CTL_ADD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_MORE, SOCK_CLOEXEC } from "../socket/constants.ts";
 import { type Completion, type SyscallPort, SysOp } from "../socket/syscall-port.ts";
 import { Deadlines } from "./deadlines.ts";
 import type { Endpoint } from "./port.ts";
@@ -114,6 +114,8 @@ export class Netpoll {
   private offers: Offer | null = null;
   private idleOffers = 0;
   private flushScheduled = false;
+  /** Writes to connections so far. */
+  private writes = 0;
   private epollFd = -1;
   private readonly unregistered: number[] = [];
   private epollAsked = false;
@@ -226,8 +228,11 @@ export class Netpoll {
     if (!this.scheduler.running) this.flushSoon();
   }
 
-  /** Stages and submits one `send` of at most `len` bytes; returns how many, 0 when there is no room now. */
-  send(fd: number, token: number, bytes: Uint8Array, at: number, len: number): number {
+  /**
+   * Stages and submits one `send` of at most `len` bytes; returns how many, 0 when there is no room now. `hasMore`: more
+   * follows, so that the kernel need not send a small rest alone (MSG_MORE).
+   */
+  send(fd: number, token: number, bytes: Uint8Array, at: number, len: number, hasMore: boolean): number {
     if (this.overflow.length > 0) return 0;
     let n = len;
     let staged = this.port.stage(bytes, at, n);
@@ -237,7 +242,7 @@ export class Netpoll {
     }
     if (staged < 0) return 0;
     // A send that meets a full ring stays the next submission: the overflow keeps the order, nobody stages meanwhile.
-    this.submit(SysOp.send, fd, token, staged, n);
+    this.submit(SysOp.send, fd, token, staged, n, hasMore || n < len ? MSG_MORE : 0);
     return n;
   }
 
@@ -309,6 +314,11 @@ export class Netpoll {
     if (!this.scheduler.running) this.flushSoon();
   }
 
+  /** A connection was written to. */
+  noteWrite(): void {
+    this.writes++;
+  }
+
   /** Lets dirty connections send, oldest first, until the port has no room: the rest keep their turn. */
   sendDirty(): void {
     const dirty = this.dirty;
@@ -364,13 +374,18 @@ export class Netpoll {
     if (done > 0) overflow.splice(0, done);
   }
 
-  /** One flush for all that continuations of promises do before it: they run outside any batch. */
-  private flushSoon(): void {
+  /**
+   * One flush for all that continuations of promises do before it: they run outside any batch. It steps back, a
+   * microtask at a time, until none has written since: so what a handler writes piece by piece leaves together.
+   */
+  private flushSoon(writesSeen = -1): void {
     if (this.flushScheduled) return;
     this.flushScheduled = true;
     void Promise.resolve().then(() => {
       this.flushScheduled = false;
-      if (!this.scheduler.running) this.flush();
+      if (this.scheduler.running) return;
+      if (writesSeen === this.writes) this.flush();
+      else this.flushSoon(this.writes);
     });
   }
 }

@@ -5,6 +5,7 @@ import { Address, ANY_V4 } from "../base/address.ts";
 import { Errno } from "../base/errno.ts";
 import { ManualClock, MILLISECOND } from "../base/time.ts";
 import { Point, type Tracepoints } from "../base/tracepoints.ts";
+import { MSG_MORE } from "../socket/constants.ts";
 import { CompletionFlag } from "../socket/syscall-port.ts";
 import { type Conn, type Goroutine, type Listener, PARKED } from "./port.ts";
 import { GoRuntime } from "./runtime.ts";
@@ -449,8 +450,32 @@ describe("writing", () => {
     conn.writeLatin1("b");
     expect(port.of("send")).toHaveLength(0);
     await Promise.resolve();
+    await Promise.resolve();
     expect(port.of("send")).toHaveLength(1);
     expect(port.flushes).toBe(before + 1);
+  });
+
+  it("piece by piece leaves together, the next piece announced with each but the last", async () => {
+    const { conn } = await connection();
+    const before = port.flushes;
+    for (let i = 0; i < 4; i++) {
+      conn.write(new Uint8Array(65536).fill(i), 0, 65536);
+      // What `await w.write(…)` comes to while there is room.
+      await undefined;
+      expect(port.of("send")).toHaveLength(0);
+    }
+    await Promise.resolve();
+    await Promise.resolve();
+    expect(port.flushes).toBe(before + 1);
+    expect(port.last("send").args[2]).toBe(MSG_MORE);
+    for (let left = 4 * 65536; left > 0; ) {
+      const { token, args } = port.last("send");
+      left -= args[1] as number;
+      expect(args[2]).toBe(left > 0 ? MSG_MORE : 0);
+      port.complete(token, { result: args[1] as number });
+      runtime.run(clock.nowNs);
+    }
+    expect(conn.pendingBytes).toBe(0);
   });
 
   it("is byte exact whatever the kernel takes (property)", async () => {

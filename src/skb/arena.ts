@@ -6,6 +6,7 @@
  * *takes*. In thread mode the buffer is shared, so that a process copies received bytes out of kernel pages itself.
  */
 import { assert } from "../base/assert.ts";
+import { type CopyBytes, copyBytes } from "../base/copy.ts";
 
 /** Slot sizes in bytes: bare ACKs and control frames; one MTU; stream pages and super-segments. */
 export const SMALL_SLOT = 256;
@@ -31,18 +32,21 @@ export class Arena {
   readonly buffer: ArrayBufferLike;
   readonly bytes: Uint8Array;
   readonly view: DataView;
+  /** How bytes are copied into, out of and within the arena. */
+  readonly copy: CopyBytes;
   private readonly frameStart: number;
   private readonly pageStart: number;
   private readonly free: readonly [FreeList, FreeList, FreeList];
 
-  /** `shared` makes the buffer a SharedArrayBuffer. */
-  constructor(limits: ArenaLimits = DEFAULT_ARENA_LIMITS, shared = false) {
+  /** `shared` makes the buffer a SharedArrayBuffer; then the driver may know a better `copy` than the engine's. */
+  constructor(limits: ArenaLimits = DEFAULT_ARENA_LIMITS, shared = false, copy: CopyBytes = copyBytes) {
     const smallStart = FIRST_ADDRESS;
     this.frameStart = smallStart + limits.smallSlots * SMALL_SLOT;
     this.pageStart = this.frameStart + limits.frameSlots * FRAME_SLOT;
     const size = this.pageStart + limits.pageSlots * PAGE_SLOT;
     this.buffer = shared ? new SharedArrayBuffer(size) : new ArrayBuffer(size);
     this.bytes = new Uint8Array(this.buffer);
+    this.copy = copy;
     this.view = new DataView(this.buffer);
     this.free = [
       new FreeList(smallStart, SMALL_SLOT, limits.smallSlots),
@@ -80,9 +84,9 @@ export class Arena {
   }
 
   /**
-   * True while more than a quarter of the slots of this size are free. What waits for somebody's pleasure (stream pages,
-   * out-of-order segments, fragments, packets without a MAC address) may take one only then: the last quarter is for
-   * frames in motion, or a few idle peers could leave the whole host deaf.
+   * True while more than a quarter of the slots of this size are free. What waits for somebody's pleasure (stream
+   * pages, segments behind a hole, fragments, packets without a MAC address) may take one only then: the last quarter
+   * is for frames in motion, or a few peers that do not read could leave the whole host deaf.
    */
   isRoomy(slotBytes: number): boolean {
     const list = this.free[slotBytes === SMALL_SLOT ? 0 : slotBytes === FRAME_SLOT ? 1 : 2] as FreeList;

@@ -5,6 +5,7 @@
  * of its own (`toKernel`, or the doorbell word, wakes the kernel once per flush).
  */
 import type { Address } from "../base/address.ts";
+import { type CopyBytes, copyBytes } from "../base/copy.ts";
 import type { Clock } from "../base/time.ts";
 import { Cost } from "../base/time.ts";
 import { Control, CQ_WORDS, Cq, SQ_WORDS, Sq, type SyscallRings } from "./rings.ts";
@@ -15,6 +16,8 @@ export interface RingPortOptions {
   readonly onSubmit?: () => void;
   /** Thread mode: rings the kernel's doorbell, which all processes share. */
   readonly toKernel?: () => void;
+  /** How bytes are copied to and from the kernel's memory; default the engine's way. */
+  readonly copy?: CopyBytes;
 }
 
 /** The reused completion record. */
@@ -42,6 +45,7 @@ export class RingPort implements SyscallPort {
   private readonly clock: Clock;
   private readonly onSubmit: (() => void) | undefined;
   private readonly toKernel: (() => void) | undefined;
+  private readonly copy: CopyBytes;
   private sqTail = 0;
   private cqHead = 0;
   /** Free-running count of staging bytes allocated, skipped ends included. */
@@ -58,6 +62,7 @@ export class RingPort implements SyscallPort {
     this.clock = clock;
     this.onSubmit = options.onSubmit;
     this.toKernel = options.toKernel;
+    this.copy = options.copy ?? copyBytes;
   }
 
   submit(op: SysOp, fd: number, token: number, gid: number, a = 0, b = 0, c = 0, d = 0): boolean {
@@ -110,13 +115,13 @@ export class RingPort implements SyscallPort {
     const skip = mayBeginAgain || start + len > size ? size - start : 0;
     if (len > size >> 1 || used + skip + len > size) return -1;
     if (skip > 0) start = 0;
-    copy(bytes, at, len, this.rings.staging, start);
+    this.copy(bytes, at, this.rings.staging, start, len);
     this.stagingTail = (this.stagingTail + skip + len) | 0;
     return start;
   }
 
   copyOut(address: number, len: number, into: Uint8Array, at: number): void {
-    copy(this.arena, address, len, into, at);
+    this.copy(this.arena, address, into, at, len);
     this.clock.charge(Cost.copyByte, len);
   }
 
@@ -239,14 +244,4 @@ export class RingPort implements SyscallPort {
       out.localWords[i] = hasNames ? (cq[at + Cq.localWords + i] as number) : 0;
     }
   }
-}
-
-/**
- * Below 64 bytes a loop beats the view that `set` needs; above, one small view per system call is the cheapest copy
- * there is.
- */
-function copy(from: Uint8Array, fromAt: number, len: number, to: Uint8Array, toAt: number): void {
-  if (len < 64) for (let i = 0; i < len; i++) to[toAt + i] = from[fromAt + i] as number;
-  else if (fromAt === 0 && len === from.length) to.set(from, toAt);
-  else to.set(from.subarray(fromAt, fromAt + len), toAt);
 }

@@ -80,7 +80,9 @@ export class Peers {
   readonly window: number;
   readonly all: Peer[] = [];
   /** How many got so far; how many were reset or closed by the server. */
-  readonly counts = { established: 0, closed: 0, reset: 0 };
+  readonly counts = { established: 0, closed: 0, reset: 0, probes: 0 };
+  /** Window probes get their answer. */
+  isAnswering = true;
   private readonly byAddress = new Map<number, Peer>();
   private readonly options: PeerOptions;
 
@@ -118,6 +120,10 @@ export class Peers {
       this.take(peer, segment);
     } else if ((segment.flags & fin) !== 0) {
       this.close(peer, segment);
+    } else if (segment.seq !== peer.rcvNxt && this.isAnswering) {
+      // A window probe: an old sequence number and no data, which asks for an ACK (RFC 9293 §3.8.6.1).
+      this.counts.probes++;
+      peer.acknowledge();
     }
   }
 

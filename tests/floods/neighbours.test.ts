@@ -1,4 +1,4 @@
-/** Floods that aim at tables between hosts: neighbours of the attacker's own network, and what a router must ask for. */
+/** Floods that aim at the neighbour table: from the attacker's own network, and through a router. */
 import { afterEach, describe, expect, it } from "vitest";
 import { parseV4 } from "../../src/base/address.ts";
 import { MICROSECOND, type Ns, SECOND } from "../../src/base/time.ts";

@@ -1,4 +1,4 @@
-/** Tiny segments and holes: memory is charged for what it is, and the work per segment does not grow with their number. */
+/** Tiny segments and holes: memory is charged for what it is, and work per segment does not grow with their number. */
 import { afterEach, describe, expect, it } from "vitest";
 import { ANY_V4 } from "../../src/base/address.ts";
 import { MICROSECOND, MILLISECOND, SECOND } from "../../src/base/time.ts";

@@ -16,7 +16,7 @@ import type { HostEnv } from "../../skb/host-env.ts";
 import type { SkBuff } from "../../skb/skb.ts";
 import { TcpState } from "../port.ts";
 import { AckOutcome } from "./ack-outcome.ts";
-import { newCongestionControl } from "./congestion/choice.ts";
+import { congestionControl } from "./congestion/choice.ts";
 import { MAX_CONNECTIONS } from "./constants.ts";
 import { EndpointList } from "./endpoints.ts";
 import { IsnGenerator } from "./isn.ts";
@@ -26,11 +26,9 @@ import { ReceiveRecords } from "./receive-queue.ts";
 import { SentSegmentPool } from "./retransmit-queue.ts";
 import { Segment } from "./segment-info.ts";
 import { SendPagePool } from "./send-queue.ts";
-import { type RequestSock, ROW_WORDS, type RowPlace, type Sock, Tcb } from "./tcb.ts";
+import { type RequestSock, type Sock, Tcb } from "./tcb.ts";
+import { TcbRows } from "./tcb-fields.ts";
 import type { TimeWaitList } from "./time-wait.ts";
-
-/** Rows of header prediction per chunk of memory. */
-const ROWS_PER_CHUNK = 256;
 
 /** Calls that climb from a lower verb to a higher one. */
 export interface TcpHooks {
@@ -74,7 +72,7 @@ export class TcpContext {
   readonly endpoints = new EndpointList();
   timeWaits!: TimeWaitList;
   orphanCount = 0;
-  private readonly freeRows: RowPlace[] = [];
+  private readonly rows = new TcbRows();
   private options4: OutputOptions;
   /** What the timers of all connections call, with theirs. */
   private readonly onXmit = (_nowNs: Ns, tcb: unknown): void => this.hooks.xmitTimeout(tcb as Tcb);
@@ -130,8 +128,8 @@ export class TcpContext {
   /** A new endpoint in state CLOSE with its timers and its row. */
   createTcb(connId: number): Tcb {
     const { sysctl } = this.env;
-    const congestion = newCongestionControl(sysctl.tcpCongestionControl);
-    const tcb = new Tcb(connId, this, this.takeRow(), ANY_V4, congestion, this.outputOptions);
+    const congestion = congestionControl(sysctl.tcpCongestionControl);
+    const tcb = new Tcb(connId, this, this.rows.take(), ANY_V4, congestion, this.outputOptions);
     tcb.rcvbufBytes = sysctl.tcpRmemDefault;
     tcb.sndbufBytes = sysctl.tcpWmemDefault;
     tcb.reorderingSegments = sysctl.tcpReordering;
@@ -140,7 +138,7 @@ export class TcpContext {
     return tcb;
   }
 
-  /** Gives back what a dead endpoint still holds. Its plain fields stay readable, its sequence numbers do not. */
+  /** Gives back what a dead endpoint still holds. Its numbers are soon another's; its facts and objects stay readable. */
   releaseTcb(tcb: Tcb): void {
     assert(!tcb.released, "tcb released twice");
     tcb.released = true;
@@ -148,7 +146,7 @@ export class TcpContext {
     this.forget(tcb.xmitTimer);
     this.forget(tcb.delackTimer);
     this.forget(tcb.keepaliveTimer);
-    this.freeRows.push({ words: tcb.words, at: tcb.at });
+    this.rows.give({ words: tcb.words, doubles: tcb.doubles, at: tcb.at });
   }
 
   /** Arms the retransmission/probe timer. */
@@ -225,13 +223,5 @@ export class TcpContext {
   /** Keyed hash of a connection's 4-tuple, for SO_REUSEPORT and ports. */
   tupleHash(local: Address, localPort: number, remote: Address, remotePort: number, purpose: number): number {
     return this.isn.tuple(local, localPort, remote, remotePort, purpose);
-  }
-
-  private takeRow(): RowPlace {
-    if (this.freeRows.length === 0) {
-      const words = new Int32Array(ROWS_PER_CHUNK * ROW_WORDS);
-      for (let i = ROWS_PER_CHUNK - 1; i >= 0; i--) this.freeRows.push({ words, at: i * ROW_WORDS });
-    }
-    return this.freeRows.pop() as RowPlace;
   }
 }

@@ -119,9 +119,10 @@ function sendSyn(tcp: TcpContext, tcb: Tcb): void {
   tcb.backoff = 0;
   syncMss(tcb);
   tcp.setState(tcb, TcpState.synSent);
-  tcb.retransStampNs = 0;
   // The time of its timestamp, not of its departure: sending takes time, and a millisecond may end meanwhile.
   const sentNs = tcp.nowNs;
+  // For a SYN, give-up counts from its first copy (Linux tcp_connect).
+  tcb.retransStampNs = sentNs;
   transmit(tcp, tcb, -1, 0, Flag.syn);
   bookNew(tcp, tcb, -1, 0, Flag.syn, sentNs);
 }

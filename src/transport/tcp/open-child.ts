@@ -7,7 +7,6 @@ import { TcpState } from "../port.ts";
 import { startReceiveMss } from "./ack.ts";
 import { expandSendBuffer } from "./ack-input.ts";
 import { advertisedMss } from "./advertised-mss.ts";
-import { newCongestionControl } from "./congestion/choice.ts";
 import type { TcpContext } from "./context.ts";
 import { setPredictionFlags } from "./prediction.ts";
 import { startRtt } from "./rto.ts";
@@ -85,28 +84,12 @@ export function becomeEstablished(tcp: TcpContext, tcb: Tcb, rttNs: number, retr
 
 /** Options an accepted connection takes over from its listener. */
 function inheritOptions(tcb: Tcb, parent: Tcb): void {
+  tcb.inherit(parent);
   tcb.rcvbufBytes = parent.rcvbufBytes;
-  tcb.rcvbufLocked = parent.rcvbufLocked;
   tcb.sndbufBytes = parent.sndbufBytes;
-  tcb.sndbufLocked = parent.sndbufLocked;
-  tcb.windowClampUser = parent.windowClampUser;
   tcb.nonagle = parent.nonagle;
-  tcb.keepalive = parent.keepalive;
-  tcb.keepaliveTimeNs = parent.keepaliveTimeNs;
-  tcb.keepaliveIntervalNs = parent.keepaliveIntervalNs;
-  tcb.keepaliveProbes = parent.keepaliveProbes;
-  tcb.lingerOn = parent.lingerOn;
-  tcb.lingerSeconds = parent.lingerSeconds;
-  tcb.linger2Ns = parent.linger2Ns;
-  tcb.userTimeoutNs = parent.userTimeoutNs;
-  tcb.userMssBytes = parent.userMssBytes;
-  tcb.notsentLowat = parent.notsentLowat;
-  tcb.rcvLowat = parent.rcvLowat;
-  tcb.boundIfindex = parent.boundIfindex;
-  tcb.reuseAddress = parent.reuseAddress;
-  tcb.reusePort = parent.reusePort;
   if (parent.congestionChosen) {
-    tcb.congestion = newCongestionControl(parent.congestion.name);
+    tcb.congestion = parent.congestion;
     tcb.congestionChosen = true;
   }
   tcb.outputOptions = parent.outputOptions;

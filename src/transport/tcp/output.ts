@@ -334,7 +334,7 @@ function restartAfterIdle(tcp: TcpContext, tcb: Tcb): void {
   const now = tcp.nowNs;
   if (tcb.lastSentNs === 0) return;
   let idle = now - tcb.lastSentNs;
-  tcb.congestion.onRestart(tcp, idle);
+  tcb.congestion.onRestart(tcp, tcb, idle);
   if (tcp.env.sysctl.tcpSlowStartAfterIdle === 0 || idle <= tcb.rtoNs) return;
   const restart = Math.min(INITIAL_CWND_SEGMENTS, tcb.cwndSegments);
   tcb.ssthreshSegments = currentSsthresh(tcb);

@@ -29,14 +29,3 @@ export function hasPage(arena: Arena, queuedBytes: number): boolean {
 function isShort(queuedBytes: number): boolean {
   return queuedBytes < FRAME_SLOT;
 }
-
-/** Copies `len` bytes between two arrays, or within one when the ranges do not overlap. */
-export function copyBytes(src: Uint8Array, srcAt: number, dst: Uint8Array, dstAt: number, len: number): void {
-  if (len < 64) {
-    for (let i = 0; i < len; i++) dst[dstAt + i] = src[srcAt + i];
-  } else if (src === dst) {
-    dst.copyWithin(dstAt, srcAt, srcAt + len);
-  } else {
-    dst.set(src.subarray(srcAt, srcAt + len), dstAt);
-  }
-}

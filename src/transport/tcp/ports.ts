@@ -3,6 +3,7 @@
  * (inet_csk_bind_conflict), and ephemeral ports by RFC 6056 algorithm 4, double hash (inet_hash_connect).
  */
 import type { Address } from "../../base/address.ts";
+import { assert } from "../../base/assert.ts";
 import { Errno } from "../../base/errno.ts";
 import type { Prng } from "../../base/prng.ts";
 import type { Sysctls } from "../../base/sysctl.ts";
@@ -16,19 +17,22 @@ export interface PortOwner {
   readonly boundIfindex: number;
   readonly reuseAddress: boolean;
   readonly reusePort: boolean;
-}
-
-interface Bucket {
-  readonly owners: Set<PortOwner>;
-  /** Made by connect(): other connects may share the port while their 4-tuples differ; bind() may not. */
-  readonly byConnect: boolean;
+  /** @internal neighbours among the owners of the port; the first names itself as the one before, null: owns none. */
+  prevOwner: PortOwner | null;
+  /** @internal */
+  nextOwner: PortOwner | null;
 }
 
 /** Size of RFC 6056's table of perturbations (INET_TABLE_PERTURB_SIZE, smaller: one entry per destination class). */
 const PERTURB_SIZE = 1024;
 
 export class PortTable {
-  private readonly buckets = new Map<number, Bucket>();
+  /**
+   * The first owner of each port in use, by who made it so: bind(), or connect(), whose ports other connects may share
+   * while their 4-tuples differ, and bind() may not. The owners are a list through themselves: most ports have one.
+   */
+  private readonly bound = new Map<number, PortOwner>();
+  private readonly connected = new Map<number, PortOwner>();
   private readonly prng: Prng;
   private readonly sysctl: Sysctls;
   private readonly perturb = new Uint32Array(PERTURB_SIZE);
@@ -41,17 +45,14 @@ export class PortTable {
 
   /** Claims `port` for a socket that bind() names it for. 0, or -EADDRINUSE. */
   claim(owner: PortOwner, port: number): number {
-    const bucket = this.buckets.get(port);
-    if (bucket !== undefined && conflicts(bucket, owner)) return -Errno.EADDRINUSE;
+    if (conflicts(this.firstOwner(port), owner)) return -Errno.EADDRINUSE;
     this.insert(owner, port, false);
     return 0;
   }
 
   /** True if a listener may start on the port `owner` holds: SO_REUSEADDR does not let two sockets listen. */
   mayListen(owner: PortOwner): boolean {
-    const bucket = this.buckets.get(owner.localPort);
-    if (bucket === undefined) return true;
-    for (const other of bucket.owners) {
+    for (let other = this.firstOwner(owner.localPort); other !== null; other = other.nextOwner) {
       if (other === owner || other.state !== TcpState.listen || !overlap(other, owner)) continue;
       if (!(other.reusePort && owner.reusePort)) return false;
     }
@@ -63,10 +64,18 @@ export class PortTable {
     this.insert(owner, owner.localPort, false);
   }
 
+  /** Gives back the port `owner` holds, if it does. */
   release(owner: PortOwner): void {
-    const bucket = this.buckets.get(owner.localPort);
-    if (bucket === undefined || !bucket.owners.delete(owner)) return;
-    if (bucket.owners.size === 0) this.buckets.delete(owner.localPort);
+    const { localPort, prevOwner: prev, nextOwner: next } = owner;
+    if (prev === null) return;
+    if (next !== null) next.prevOwner = prev === owner ? next : prev;
+    if (prev !== owner) prev.nextOwner = next;
+    else {
+      const ports = this.bound.get(localPort) === owner ? this.bound : this.connected;
+      if (next === null) ports.delete(localPort);
+      else ports.set(localPort, next);
+    }
+    owner.prevOwner = owner.nextOwner = null;
   }
 
   /**
@@ -81,8 +90,7 @@ export class PortTable {
       for (let i = 0; i < count; i++) {
         const port = low + ((start + i) % count);
         if ((port & 1) === parity) continue;
-        const bucket = this.buckets.get(port);
-        if (bucket !== undefined && conflicts(bucket, owner)) continue;
+        if (conflicts(this.firstOwner(port), owner)) continue;
         this.insert(owner, port, false);
         return port;
       }
@@ -102,9 +110,8 @@ export class PortTable {
     for (let parity = 0; parity < 2; parity++) {
       for (let i = 0; i < count; i += 2) {
         const port = low + ((offset + i + parity) % count);
-        const bucket = this.buckets.get(port);
-        if (bucket !== undefined && !bucket.byConnect) continue;
-        if (bucket !== undefined && isTaken(port)) continue;
+        if (this.bound.has(port)) continue;
+        if (this.connected.has(port) && isTaken(port)) continue;
         this.insert(owner, port, true);
         // A random even step keeps the next port for this destination from being guessed exactly (RFC 7739 discussion).
         this.perturb[index] += i + 2 * (1 + this.prng.below(8));
@@ -114,15 +121,27 @@ export class PortTable {
     return 0;
   }
 
+  private firstOwner(port: number): PortOwner | null {
+    return this.bound.get(port) ?? this.connected.get(port) ?? null;
+  }
+
   private insert(owner: PortOwner, port: number, byConnect: boolean): void {
-    const bucket = this.buckets.get(port);
-    if (bucket === undefined) this.buckets.set(port, { owners: new Set([owner]), byConnect });
-    else bucket.owners.add(owner);
+    assert(owner.prevOwner === null, "ports: the owner has a port already");
+    const first = this.firstOwner(port);
+    if (first === null) {
+      (byConnect ? this.connected : this.bound).set(port, owner);
+      owner.prevOwner = owner;
+      return;
+    }
+    owner.prevOwner = first;
+    owner.nextOwner = first.nextOwner;
+    if (first.nextOwner !== null) first.nextOwner.prevOwner = owner;
+    first.nextOwner = owner;
   }
 }
 
-function conflicts(bucket: Bucket, owner: PortOwner): boolean {
-  for (const other of bucket.owners) {
+function conflicts(first: PortOwner | null, owner: PortOwner): boolean {
+  for (let other = first; other !== null; other = other.nextOwner) {
     if (other === owner || !overlap(other, owner)) continue;
     if (other.reuseAddress && owner.reuseAddress && other.state !== TcpState.listen) continue;
     if (other.reusePort && owner.reusePort) continue;

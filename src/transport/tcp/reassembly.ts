@@ -13,22 +13,25 @@ import { seqDiff, seqGeq, seqGt, seqLeq, seqLt } from "../../base/seq.ts";
 import { FRAME_SLOT, PAGE_SLOT, SMALL_SLOT } from "../../skb/arena.ts";
 import type { DropCounters } from "../../skb/drop.ts";
 import type { SkBuff } from "../../skb/skb.ts";
-import { copyBytes } from "./pages.ts";
 
 /** Most blocks a SACK option holds. */
 const MAX_BLOCKS = 4;
 
 export class Reassembly {
-  head: SkBuff | null = null;
-  private tail: SkBuff | null = null;
   /** Memory held, in bytes of slots. */
   memoryBytes = 0;
-  /** Segments held. */
-  length = 0;
+  /** Sorted, from index `first` on; those before it were taken. */
+  private readonly segments: SkBuff[] = [];
+  private first = 0;
   /** SACK blocks, left and right edge in turn, that of the newest segment first (RFC 2018 §4). */
   readonly blocks = new Uint32Array(2 * MAX_BLOCKS);
   /** How many there are. */
   blockCount = 0;
+
+  /** Segments held. */
+  get length(): number {
+    return this.segments.length - this.first;
+  }
 
   /**
    * Takes a segment in. *Takes* the skb, whose `seq`/`seqEnd` are its sequence range and whose data is its payload;
@@ -36,11 +39,9 @@ export class Reassembly {
    */
   insert(skb: SkBuff, drops: DropCounters, mib: Mib): boolean {
     assert(this !== NOTHING_OUT_OF_ORDER, "the queue that all share stays empty");
-    let before: SkBuff | null = null;
-    const tail = this.tail;
-    if (tail !== null && seqGeq(skb.seq, tail.seq)) before = tail;
-    else for (let s = this.head; s !== null && seqLeq(s.seq, skb.seq); s = s.next) before = s;
-
+    const { segments } = this;
+    const at = this.placeOf(skb.seq);
+    const before = at > this.first ? segments[at - 1] : null;
     if (before !== null && seqLt(skb.seq, before.seqEnd)) {
       if (seqLeq(skb.seqEnd, before.seqEnd)) {
         mib.values[MibId.TcpExtTCPOFOMerge]++;
@@ -51,24 +52,22 @@ export class Reassembly {
       skb.pull(seqDiff(before.seqEnd, skb.seq));
       skb.seq = before.seqEnd;
     }
-    this.link(skb, before);
-    this.absorbFollowers(skb, drops, mib);
+    if (at === segments.length) segments.push(skb);
+    else segments.splice(at, 0, skb);
+    this.absorbFollowers(at, drops, mib);
     this.shrink(skb);
     this.memoryBytes += skb.end - skb.head;
-    this.length++;
     this.noteBlock(skb.seq, skb.seqEnd);
     return true;
   }
 
   /** Takes out the first segment if it starts at or before `rcvNxt`; the caller trims it. */
   takeReady(rcvNxt: number): SkBuff | null {
-    const skb = this.head;
-    if (skb === null || seqGt(skb.seq, rcvNxt)) {
+    if (this.length === 0 || seqGt(this.segments[this.first].seq, rcvNxt)) {
       this.forgetBlocksBelow(rcvNxt);
       return null;
     }
-    this.unlinkHead();
-    return skb;
+    return this.takeFirst();
   }
 
   /**
@@ -76,21 +75,11 @@ export class Reassembly {
    */
   prune(limitBytes: number, drops: DropCounters, mib: Mib): boolean {
     if (this.memoryBytes <= limitBytes) return false;
-    let last: SkBuff | null = null;
-    let kept = 0;
-    for (let s = this.head; s !== null && kept + s.end - s.head <= limitBytes; s = s.next) {
-      kept += s.end - s.head;
-      last = s;
-    }
-    let victim = last === null ? this.head : last.next;
-    if (last === null) this.head = null;
-    else last.next = null;
-    this.tail = last;
-    while (victim !== null) {
-      const next: SkBuff | null = victim.next;
-      this.forget(victim);
-      drops.drop(victim, DropReason.tcpOfoQueuePrune);
-      victim = next;
+    const { segments } = this;
+    while (this.length > 0 && this.memoryBytes > limitBytes) {
+      const last = segments.pop() as SkBuff;
+      this.memoryBytes -= last.end - last.head;
+      drops.drop(last, DropReason.tcpOfoQueuePrune);
     }
     // What was reported may be gone: the peer must not rely on it (RFC 2018 §8).
     this.blockCount = 0;
@@ -100,49 +89,54 @@ export class Reassembly {
 
   /** Drops everything: the connection is over. */
   clear(drops: DropCounters, reason: DropReason): void {
-    while (this.head !== null) {
-      const skb = this.head;
-      this.unlinkHead();
-      drops.drop(skb, reason);
-    }
+    while (this.length > 0) drops.drop(this.takeFirst(), reason);
     this.blockCount = 0;
   }
 
-  private link(skb: SkBuff, before: SkBuff | null): void {
-    skb.next = before === null ? this.head : before.next;
-    if (before === null) this.head = skb;
-    else before.next = skb;
-    if (skb.next === null) this.tail = skb;
+  /** Where a segment that begins at `seq` belongs. By halves: how many there are to look through the peer chooses. */
+  private placeOf(seq: number): number {
+    const { segments } = this;
+    let low = this.first;
+    let high = segments.length;
+    if (high > low && seqGeq(seq, segments[high - 1].seq)) return high;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (seqLeq(segments[middle].seq, seq)) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
-  /** Drops followers that `skb` covers, and cuts its end where the next one begins. */
-  private absorbFollowers(skb: SkBuff, drops: DropCounters, mib: Mib): void {
-    for (let next = skb.next; next !== null && seqLt(next.seq, skb.seqEnd); next = skb.next) {
+  /** Drops followers that the segment at `at` covers, and cuts its end where the next one begins. */
+  private absorbFollowers(at: number, drops: DropCounters, mib: Mib): void {
+    const { segments } = this;
+    const skb = segments[at];
+    let end = at + 1;
+    for (; end < segments.length && seqLt(segments[end].seq, skb.seqEnd); end++) {
+      const next = segments[end];
       if (seqGt(next.seqEnd, skb.seqEnd)) {
         skb.trim(Math.min(skb.len, seqDiff(next.seq, skb.seq)));
         skb.seqEnd = next.seq;
         skb.scratch = 0;
-        return;
+        break;
       }
-      skb.next = next.next;
-      if (skb.next === null) this.tail = skb;
-      this.forget(next);
+      this.memoryBytes -= next.end - next.head;
       mib.values[MibId.TcpExtTCPOFOMerge]++;
       drops.drop(next, DropReason.tcpOfoMerge);
     }
+    if (end > at + 1) segments.splice(at + 1, end - at - 1);
   }
 
-  private unlinkHead(): void {
-    const skb = this.head as SkBuff;
-    this.head = skb.next;
-    if (this.head === null) this.tail = null;
-    this.forget(skb);
-  }
-
-  private forget(skb: SkBuff): void {
-    skb.next = null;
+  private takeFirst(): SkBuff {
+    const { segments } = this;
+    const skb = segments[this.first++];
     this.memoryBytes -= skb.end - skb.head;
-    this.length--;
+    // Closes the gap when it is as long as what is left: a constant share for each one taken.
+    if (this.first * 2 >= segments.length) {
+      segments.splice(0, this.first);
+      this.first = 0;
+    }
+    return skb;
   }
 
   /** Puts the block of the newest segment first, grown by what touches it; the oldest goes when there are too many. */
@@ -195,7 +189,7 @@ export class Reassembly {
       arena.release(slot);
       return;
     }
-    copyBytes(skb.bytes, skb.data, skb.bytes, slot, len);
+    arena.copy(skb.bytes, skb.data, skb.bytes, slot, len);
     arena.release(skb.head);
     skb.head = slot;
     skb.data = slot;

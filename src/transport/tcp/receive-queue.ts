@@ -10,7 +10,8 @@ import type { Ns } from "../../base/time.ts";
 import type { Arena } from "../../skb/arena.ts";
 import type { SkBuff, SkBuffPool } from "../../skb/skb.ts";
 import type { ReceivedRun } from "../port.ts";
-import { copyBytes, takePage } from "./pages.ts";
+import { MAX_IDLE_RECORDS } from "./constants.ts";
+import { takePage } from "./pages.ts";
 
 /** Above this many runs, neighbours in one page merge and lose the finer times: bounds the records of tiny segments. */
 const MAX_FINE_RUNS = 256;
@@ -45,7 +46,9 @@ export class ReceiveRecords {
   readonly skbs: SkBuffPool;
   readonly arena: Arena;
   private freeRuns: Run | null = null;
+  private idleRuns = 0;
   private freeSlots: Slot | null = null;
+  private idleSlots = 0;
 
   constructor(skbs: SkBuffPool) {
     this.skbs = skbs;
@@ -54,6 +57,7 @@ export class ReceiveRecords {
 
   takeRun(slot: Slot): Run {
     const run = this.freeRuns ?? new Run(slot);
+    if (this.freeRuns !== null) this.idleRuns--;
     this.freeRuns = run.next;
     run.slot = slot;
     run.next = null;
@@ -61,12 +65,15 @@ export class ReceiveRecords {
   }
 
   putRun(run: Run): void {
+    if (this.idleRuns === MAX_IDLE_RECORDS) return;
+    this.idleRuns++;
     run.next = this.freeRuns;
     this.freeRuns = run;
   }
 
   takeSlot(address: number, size: number): Slot {
     const slot = this.freeSlots ?? new Slot();
+    if (this.freeSlots !== null) this.idleSlots--;
     this.freeSlots = slot.next;
     slot.next = null;
     slot.address = address;
@@ -78,6 +85,8 @@ export class ReceiveRecords {
   }
 
   putSlot(slot: Slot): void {
+    if (this.idleSlots === MAX_IDLE_RECORDS) return;
+    this.idleSlots++;
     slot.next = this.freeSlots;
     this.freeSlots = slot;
   }
@@ -164,7 +173,7 @@ export class ReceiveQueue {
         slot = this.newSlot(address, arena.slotSize(address));
       }
       const n = Math.min(len - copied, slot.size - slot.used);
-      copyBytes(arena.bytes, skb.data + copied, arena.bytes, slot.address + slot.used, n);
+      arena.copy(arena.bytes, skb.data + copied, arena.bytes, slot.address + slot.used, n);
       this.addRun(slot, slot.address + slot.used, n, skb.arrivedNs, nowNs);
       slot.used += n;
       slot.chargedBytes += n;

@@ -7,6 +7,7 @@
  * ACKs, or SACK).
  */
 import type { Ns } from "../../base/time.ts";
+import { MAX_IDLE_RECORDS } from "./constants.ts";
 
 export class SentSegment {
   /** Stream offsets [lo, hi): sequence space, so a SYN has lo = −1 and a FIN adds one to hi. */
@@ -33,9 +34,11 @@ export class SentSegment {
 /** Pool of `SentSegment`s of one host. */
 export class SentSegmentPool {
   private free: SentSegment | null = null;
+  private idle = 0;
 
   take(lo: number, hi: number, flags: number, nowNs: Ns): SentSegment {
     const segment = this.free ?? new SentSegment();
+    if (this.free !== null) this.idle--;
     this.free = segment.next;
     segment.lo = lo;
     segment.hi = hi;
@@ -51,6 +54,8 @@ export class SentSegmentPool {
   }
 
   put(segment: SentSegment): void {
+    if (this.idle === MAX_IDLE_RECORDS) return;
+    this.idle++;
     segment.next = this.free;
     this.free = segment;
   }

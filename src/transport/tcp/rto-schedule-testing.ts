@@ -46,8 +46,8 @@ export function dataSchedule(options: DataSchedule): Schedule {
 
 /**
  * A SYN or SYN-ACK: `retries` copies, the first `linear` of them `rtoNs` apart, then at doubled intervals. A SYN has
- * tcp_syn_retries + tcp_syn_linear_timeouts copies, tcp_syn_linear_timeouts of them linear; a SYN-ACK
- * tcp_synack_retries, none linear.
+ * tcp_syn_retries (3 or more: the time of fewer is over before) + tcp_syn_linear_timeouts copies,
+ * tcp_syn_linear_timeouts of them linear; a SYN-ACK tcp_synack_retries, none linear.
  */
 export function handshakeSchedule(rtoNs: Ns, retries: number, linear: number, rtoMaxNs: Ns): Schedule {
   const resentNs: Ns[] = [];

@@ -87,6 +87,26 @@ describe("handshake", () => {
     expect(host.clock.nowNs - startNs).toBe(predicted.giveUpNs);
   });
 
+  // Times of Linux 6.18: few retries are over by the clock, 2^(n+1) − 1 s since the first SYN; so is a user timeout.
+  test.each([
+    [1, 0, [1, 2], 3],
+    [2, 0, [1, 2, 3, 4, 5], 7],
+    [3, 0, [1, 2, 3, 4, 5, 7, 11], 19],
+    [6, 2500, [1, 2], 2.5],
+    [1, 5000, [1, 2, 3, 4], 5],
+  ])("SYN with TCP_SYNCNT %i, TCP_USER_TIMEOUT %i ms: again after %j s, ETIMEDOUT at %f s", (count, ms, again, end) => {
+    const host = new TestHost();
+    const peer = new TestPeer(host);
+    host.advance(SECOND);
+    const startNs = host.clock.nowNs;
+    host.env.sysctl.tcpSynRetries = count;
+    const tcb = host.connect(peer.address, 80);
+    host.tcp.setOption(tcb, 6, 18, ms);
+    while (tcb.state !== TcpState.close) host.advanceTo(host.env.timers.deadline());
+    expect(peer.sent.slice(1).map((s) => (s.atNs - startNs) / SECOND)).toEqual(again);
+    expect((host.clock.nowNs - startNs) / SECOND).toBe(end);
+  });
+
   test("SYN-ACK: 1, 3, 7, 15, 31 s, forgotten at 63 s", () => {
     const predicted = handshakeSchedule(SECOND, 5, 0, 120 * SECOND);
     expect(predicted.resentNs.map((ns) => ns / SECOND)).toEqual([1, 3, 7, 15, 31]);

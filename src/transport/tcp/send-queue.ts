@@ -5,9 +5,10 @@
  * copies a range out in one pass with its checksum; a retransmission copies again; no frame ever points into a page.
  */
 import { assert } from "../../base/assert.ts";
-import { copyAndSum, fold } from "../../base/checksum.ts";
+import { fold, sum } from "../../base/checksum.ts";
 import type { Arena } from "../../skb/arena.ts";
-import { copyBytes, takePage } from "./pages.ts";
+import { MAX_IDLE_RECORDS } from "./constants.ts";
+import { takePage } from "./pages.ts";
 
 /** One page of the queue: `used` bytes from `offset` on, at `address`. */
 class SendPage {
@@ -22,6 +23,7 @@ class SendPage {
 export class SendPagePool {
   readonly arena: Arena;
   private free: SendPage | null = null;
+  private idle = 0;
 
   constructor(arena: Arena) {
     this.arena = arena;
@@ -29,12 +31,15 @@ export class SendPagePool {
 
   take(): SendPage {
     const page = this.free ?? new SendPage();
+    if (this.free !== null) this.idle--;
     this.free = page.next;
     page.next = null;
     return page;
   }
 
   put(page: SendPage): void {
+    if (this.idle === MAX_IDLE_RECORDS) return;
+    this.idle++;
     page.next = this.free;
     this.free = page;
   }
@@ -64,6 +69,7 @@ export class SendQueue {
 
   /** Copies in up to `len` bytes (*borrows* `bytes`); returns how many fitted in memory, 0 when the arena is out. */
   append(bytes: Uint8Array, at: number, len: number): number {
+    const { arena } = this.pool;
     let copied = 0;
     while (copied < len) {
       let page = this.tail;
@@ -72,7 +78,7 @@ export class SendQueue {
         if (page === null) break;
       }
       const n = Math.min(len - copied, page.size - page.used);
-      copyBytes(bytes, at + copied, this.pool.arena.bytes, page.address + page.used, n);
+      arena.copy(bytes, at + copied, arena.bytes, page.address + page.used, n);
       page.used += n;
       copied += n;
       this.endOffset += n;
@@ -86,18 +92,19 @@ export class SendQueue {
    */
   copyOut(offset: number, len: number, dstAt: number, summing: boolean): number {
     if (len === 0) return 0;
-    const bytes = this.pool.arena.bytes;
+    const { arena } = this.pool;
+    const { bytes } = arena;
     let page = this.pageOf(offset);
     let skip = offset - page.offset;
     let done = 0;
     let total = 0;
     for (;;) {
       const n = Math.min(len - done, page.used - skip);
+      arena.copy(bytes, page.address + skip, bytes, dstAt + done, n);
       if (summing) {
-        const piece = copyAndSum(bytes, page.address + skip, bytes, dstAt + done, n, 0);
+        // While the bytes are in the cache: measured faster than any single pass in JavaScript.
+        const piece = sum(bytes, dstAt + done, n);
         total += (done & 1) === 0 ? piece : swapHalves(fold(piece));
-      } else {
-        copyBytes(bytes, page.address + skip, bytes, dstAt + done, n);
       }
       done += n;
       if (done === len) break;

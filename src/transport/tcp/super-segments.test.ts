@@ -1,13 +1,14 @@
 /** Super-segments (Linux TSO and GRO): what TCP makes of a path that takes them, and of the ones it receives. */
 import { describe, expect, test } from "vitest";
 import { MILLISECOND } from "../../base/time.ts";
+import { NO_TRACE, Point } from "../../base/tracepoints.ts";
 import { type SegmentTemplate, TestHost, TestPeer, TestWire } from "./tcp-testing.ts";
 
 const MSS = 1000;
 
 /** A connection on a path that takes super-segments; no timestamps, MSS 1000, cwnd 10, whose handshake took `rttNs`. */
-function established(gsoMaxBytes = 65535, syn: Partial<SegmentTemplate> = {}, rttNs = 0) {
-  const host = new TestHost();
+function established(gsoMaxBytes = 65535, syn: Partial<SegmentTemplate> = {}, rttNs = 0, trace = NO_TRACE) {
+  const host = new TestHost({ trace });
   host.ip.gsoMaxBytes = gsoMaxBytes;
   const peer = new TestPeer(host);
   const listener = host.listen(80);
@@ -108,6 +109,16 @@ describe("output", () => {
     expect(host.tcp.info(tcb)).toMatchObject({ unacked: 0, totalRetrans: 1 });
   });
 
+  test("a journey sees one frame with all the bytes", () => {
+    const links: (readonly [lo: number, hi: number])[] = [];
+    const link = (point: Point, _frame: number, _conn: number, lo: number, hi: number): void => {
+      if (point === Point.segmentSent) links.push([lo, hi]);
+    };
+    const { host, tcb } = established(65535, {}, 0, { ...NO_TRACE, mask: 0, link });
+    host.write(tcb, letters(4 * MSS));
+    expect(links).toEqual([[0, 4 * MSS]]);
+  });
+
   test("without a large slot it sends segments", () => {
     const { host, tcb, frames } = established();
     const { arena } = host.env.pool;
@@ -139,6 +150,21 @@ describe("output", () => {
     ack(4 * MSS);
     // cwnd 14, 8 in flight: that is more than a third, and all there is.
     expect(frames()).toEqual([[12 * MSS, 4 * MSS, MSS, "P."]]);
+  });
+
+  test("nothing waits for an ACK that is more than half a round trip away", () => {
+    const { host, tcb, ack, frames } = established(65535, {}, 10 * MILLISECOND);
+    host.tcp.setOption(tcb, 1, 7, 1 << 20);
+    host.write(tcb, letters(40 * MSS));
+    host.advance(10 * MILLISECOND);
+    ack(10 * MSS);
+    expect(frames()).toEqual([
+      [0, 10 * MSS, MSS, "."],
+      [10 * MSS, 20 * MSS, MSS, "."],
+    ]);
+    // cwnd 22, 18 in flight: less than a third, but the head was sent just now.
+    ack(12 * MSS);
+    expect(frames()).toEqual([[30 * MSS, 4 * MSS, MSS, "."]]);
   });
 });
 

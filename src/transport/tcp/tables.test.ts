@@ -89,6 +89,8 @@ describe("ports", () => {
     boundIfindex: 0,
     reuseAddress: false,
     reusePort: false,
+    prevOwner: null,
+    nextOwner: null,
     ...more,
   });
   const table = () => new PortTable(new Prng(1), new Sysctls());
@@ -174,12 +176,17 @@ describe("send queue", () => {
     );
   });
 
-  test("takes what fits when the arena is out, and no more", () => {
-    const arena = new Arena({ smallSlots: 1, frameSlots: 1, pageSlots: 0 });
-    const queue = new SendQueue(new SendPagePool(arena));
-    expect(queue.append(new Uint8Array(10_000), 0, 10_000)).toBe(2048 + 256);
-    expect(queue.append(new Uint8Array(1), 0, 1)).toBe(0);
-    queue.clear();
+  test("leaves a quarter of the slots to frames in motion, and the small ones to short queues", () => {
+    const arena = new Arena({ smallSlots: 8, frameSlots: 8, pageSlots: 0 });
+    const pool = new SendPagePool(arena);
+    const long = new SendQueue(pool);
+    expect(long.append(new Uint8Array(100_000), 0, 100_000)).toBe(6 * 2048);
+    expect(long.append(new Uint8Array(1), 0, 1)).toBe(0);
+    const short = new SendQueue(pool);
+    expect(short.append(new Uint8Array(10_000), 0, 10_000)).toBe(6 * 256);
+    expect(arena.outstanding).toBe(12);
+    long.clear();
+    short.clear();
     expect(arena.outstanding).toBe(0);
   });
 });

@@ -14,7 +14,7 @@ import { type BindOptions, type ReceivedRun, type SocketRow, type SocketUpcalls,
 import { onBytesRead, onDelackTimeout } from "./ack.ts";
 import { isWriteable } from "./ack-input.ts";
 import { abort, close, shutdown } from "./close.ts";
-import { newCongestionControl } from "./congestion/choice.ts";
+import { congestionControl } from "./congestion/choice.ts";
 import { TcpContext } from "./context.ts";
 import { destroy } from "./done.ts";
 import { connect } from "./handshake.ts";
@@ -25,7 +25,6 @@ import { onSynAckTimeout } from "./listener.ts";
 import { Listener } from "./listener-queues.ts";
 import { getOption, setOption } from "./options.ts";
 import { pushPending } from "./output.ts";
-import { copyBytes } from "./pages.ts";
 import { Nagle, Shutdown, type Tcb } from "./tcb.ts";
 import { TimeWaitList } from "./time-wait.ts";
 import { onKeepaliveTimeout, onXmitTimeout, startKeepalive } from "./timers.ts";
@@ -232,10 +231,11 @@ export class Tcp {
   receive(tcb: Tcb, into: Uint8Array, at: number, len: number, flags: number): number {
     if (tcb.state === TcpState.listen) return -Errno.ENOTCONN;
     const { run } = this;
+    const { arena } = this.context.env.pool;
     let copied = 0;
     while (copied < len && tcb.receiveQueue.peek(copied, run)) {
       const n = Math.min(run.len, len - copied);
-      copyBytes(this.context.env.pool.arena.bytes, run.address, into, at + copied, n);
+      arena.copy(arena.bytes, run.address, into, at + copied, n);
       copied += n;
     }
     if (copied > 0) {
@@ -294,7 +294,10 @@ export class Tcp {
   setCongestionControl(tcb: Tcb, name: string): number {
     const known = CONGESTION_CONTROLS.find((each) => each === name);
     if (known === undefined) return -Errno.ENOENT;
-    if (tcb.congestion.name !== known) tcb.congestion = newCongestionControl(known);
+    if (tcb.congestion.name !== known) {
+      tcb.congestion = congestionControl(known);
+      tcb.congestion.start(tcb);
+    }
     tcb.congestionChosen = true;
     return 0;
   }

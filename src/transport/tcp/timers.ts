@@ -9,7 +9,7 @@ import { Ending } from "../../base/tracepoints.ts";
 import { Flag } from "../../wire/tcp.ts";
 import { TcpState } from "../port.ts";
 import { finTimeoutNs, onGiveUp } from "./close.ts";
-import { RESOURCE_PROBE_NS, TIME_WAIT_NS } from "./constants.ts";
+import { RESOURCE_PROBE_NS, RTO_INITIAL_NS, TIME_WAIT_NS } from "./constants.ts";
 import type { TcpContext } from "./context.ts";
 import { done } from "./done.ts";
 import { armXmitTimer, probeBackoffNs, retransmit, writeWakeup } from "./output.ts";
@@ -99,7 +99,10 @@ function countFirstTimeout(tcp: TcpContext, tcb: Tcb): void {
 function isOutOfRetries(tcp: TcpContext, tcb: Tcb): boolean {
   const { sysctl } = tcp.env;
   if (tcb.state === TcpState.synSent) {
-    return tcb.timeouts >= (tcb.synCount || sysctl.tcpSynRetries) + sysctl.tcpSynLinearTimeouts;
+    const retries = tcb.synCount || sysctl.tcpSynRetries;
+    // The time of few retries is over before the linear timeouts are.
+    const isOver = hasTimedOut(tcp, tcb, retries, tcb.userTimeoutNs, RTO_INITIAL_NS);
+    return isOver || tcb.timeouts >= retries + sysctl.tcpSynLinearTimeouts;
   }
   if (tcb.state === TcpState.synReceived) return tcb.timeouts >= (tcb.synCount || sysctl.tcpSynackRetries);
   let boundary = sysctl.tcpRetries2;
@@ -117,10 +120,13 @@ function orphanRetries(tcp: TcpContext, tcb: Tcb, isAlive: boolean): number {
   return tcp.env.sysctl.tcpOrphanRetries || (isAlive ? DEFAULT_ORPHAN_RETRIES : 0);
 }
 
-/** Has as much time passed since the first retransmission as `boundary` of them take? (Linux retransmits_timed_out). */
-function hasTimedOut(tcp: TcpContext, tcb: Tcb, boundary: number, timeoutNs: Ns): boolean {
+/**
+ * Has as much time passed since the first retransmission (of a SYN: since the first copy) as `boundary` of them take
+ * from `baseNs` on? (Linux retransmits_timed_out).
+ */
+function hasTimedOut(tcp: TcpContext, tcb: Tcb, boundary: number, timeoutNs: Ns, baseNs = tcp.rtoMinNs): boolean {
   if (tcb.timeouts === 0 || tcb.retransStampNs === 0) return false;
-  const limit = timeoutNs > 0 ? timeoutNs : modelTimeoutNs(boundary, tcp.rtoMinNs, tcp.rtoMaxNs);
+  const limit = timeoutNs > 0 ? timeoutNs : modelTimeoutNs(boundary, baseNs, tcp.rtoMaxNs);
   return tcp.nowNs - tcb.retransStampNs >= limit;
 }
 

@@ -187,7 +187,7 @@ export class Udp {
     const skb = leave ? sock.oldest : sock.dequeue();
     if (skb === null) return -Errno.EAGAIN;
     const copied = Math.min(len, skb.len);
-    copyBytes(skb.bytes, skb.data, into, at, copied);
+    skb.arena.copy(skb.bytes, skb.data, into, at, copied);
     from.address = sock.senderOf(ipv4.src(skb.view, skb.net));
     from.port = udp.srcPort(skb.view, skb.transport);
     if (leave) return copied;
@@ -458,11 +458,5 @@ function build(
   const pseudo = pseudoHeaderV4(route.source.v4, route.destination.v4, IpProtocol.udp, datagramLen);
   udp.setChecksum(skb.view, at, fold(pseudo));
   skb.summed = Summed.partial;
-  copyBytes(bytes, from, skb.bytes, at + udp.HEADER_LEN, len);
-}
-
-/** Between a process's buffer and the arena, or within the arena. */
-function copyBytes(from: Uint8Array, fromAt: number, to: Uint8Array, toAt: number, len: number): void {
-  if (from === to) to.copyWithin(toAt, fromAt, fromAt + len);
-  else to.set(from.subarray(fromAt, fromAt + len), toAt);
+  skb.arena.copy(bytes, from, skb.bytes, at + udp.HEADER_LEN, len);
 }

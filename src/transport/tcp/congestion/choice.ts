@@ -6,7 +6,10 @@ import type { CongestionControl } from "./congestion-control.ts";
 import { Cubic } from "./cubic.ts";
 import { Reno } from "./reno.ts";
 
-/** A fresh instance, for one connection. */
-export function newCongestionControl(name: CongestionControlName): CongestionControl {
-  return name === "reno" ? new Reno() : new Cubic();
+const CUBIC = new Cubic();
+const RENO = new Reno();
+
+/** The algorithm of that name, the same for all connections. */
+export function congestionControl(name: CongestionControlName): CongestionControl {
+  return name === "reno" ? RENO : CUBIC;
 }

@@ -12,6 +12,7 @@ function connection() {
   tcb.cwndLimited = true;
   tcb.ssthreshSegments = 2;
   const cubic = new Cubic();
+  cubic.start(tcb);
   tcb.congestion = cubic;
   return { host, tcp: host.tcp.context, tcb, cubic };
 }
@@ -107,7 +108,7 @@ describe("CUBIC", () => {
     run(c, 100 * MILLISECOND, SECOND);
     const before = c.tcb.cwndSegments;
     c.host.clock.nowNs += 60 * SECOND;
-    c.cubic.onRestart(c.tcp, 60 * SECOND);
+    c.cubic.onRestart(c.tcp, c.tcb, 60 * SECOND);
     run(c, 100 * MILLISECOND, 200 * MILLISECOND);
     expect(c.tcb.cwndSegments).toBeLessThan(before + 40);
   });

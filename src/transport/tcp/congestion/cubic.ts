@@ -43,31 +43,6 @@ const GSO_MAX_BYTES = 65536;
 export class Cubic implements CongestionControl {
   readonly name = "cubic";
 
-  /** Acknowledged segments per segment of growth, now. */
-  private acksPerSegment = 0;
-  /** Window before the last loss; a flow that gives way remembers less (fast convergence). 0: no loss yet. */
-  private lastMaxSegments = 0;
-  /** Where the curve is flat, and how long after its beginning. */
-  private originSegments = 0;
-  private kSeconds = 0;
-  /** Least round trip, 0 = none seen. */
-  private delayMinNs: Ns = 0;
-  /** When the curve began, −1 = it begins at the next ACK. */
-  private epochStartNs: Ns = -1;
-  private lastUpdateNs: Ns = 0;
-  private lastCwndSegments = 0;
-  /** The window Reno would have, and the ACKs towards its next segment (RFC 9438 §4.3). */
-  private renoSegments = 0;
-  private renoAcks = 0;
-
-  /** HyStart: it has found the end of slow start; of the present round its begin, end, last ACK, least RTT, samples. */
-  private found = false;
-  private roundStartNs: Ns = 0;
-  private roundEndOffset = -1;
-  private lastAckNs: Ns = 0;
-  private roundRttNs: Ns = Number.POSITIVE_INFINITY;
-  private samples = 0;
-
   onAck(tcp: TcpContext, tcb: Tcb, deliveredSegments: number): void {
     if (!isCwndLimited(tcb)) return;
     let acked = deliveredSegments;
@@ -75,127 +50,145 @@ export class Cubic implements CongestionControl {
       acked = slowStart(tcb, acked);
       if (acked === 0) return;
     }
-    this.update(tcp.nowNs, tcb.cwndSegments, acked);
-    additiveIncrease(tcb, this.acksPerSegment, acked);
+    update(tcb, tcp.nowNs, acked);
+    additiveIncrease(tcb, tcb.cubicAcksPerSegment, acked);
   }
 
   ssthresh(tcb: Tcb): number {
     const cwnd = tcb.cwndSegments;
-    this.epochStartNs = -1;
-    this.lastMaxSegments = cwnd < this.lastMaxSegments ? Math.floor((cwnd * (1 + BETA)) / 2) : cwnd;
+    tcb.cubicEpochStartNs = -1;
+    tcb.cubicLastMaxSegments = cwnd < tcb.cubicLastMaxSegments ? Math.floor((cwnd * (1 + BETA)) / 2) : cwnd;
     return Math.max(Math.floor(cwnd * BETA), 2);
   }
 
   onRtt(tcp: TcpContext, tcb: Tcb, rttNs: Ns): void {
     const now = tcp.nowNs;
     // Round trips measured right after a loss belong to the queue that overflowed.
-    if (this.epochStartNs >= 0 && now - this.epochStartNs < SECOND) return;
+    if (tcb.cubicEpochStartNs >= 0 && now - tcb.cubicEpochStartNs < SECOND) return;
     const delayNs = Math.max(rttNs, 1);
-    if (this.delayMinNs === 0 || delayNs < this.delayMinNs) this.delayMinNs = delayNs;
-    if (!this.found && tcb.cwndSegments < tcb.ssthreshSegments) this.hystart(tcp, tcb, delayNs);
+    if (tcb.cubicDelayMinNs === 0 || delayNs < tcb.cubicDelayMinNs) tcb.cubicDelayMinNs = delayNs;
+    if (tcb.hystartFound === 0 && tcb.cwndSegments < tcb.ssthreshSegments) hystart(tcp, tcb, delayNs);
+  }
+
+  start(tcb: Tcb): void {
+    forgetPath(tcb);
+    tcb.hystartRoundStartNs = 0;
+    tcb.hystartLastAckNs = 0;
+    tcb.hystartRoundEndOffset = -1;
+    tcb.hystartRoundRttNs = Number.POSITIVE_INFINITY;
+    tcb.hystartSamples = 0;
   }
 
   onTimeout(tcp: TcpContext, tcb: Tcb): void {
-    this.acksPerSegment = 0;
-    this.lastMaxSegments = 0;
-    this.lastCwndSegments = 0;
-    this.lastUpdateNs = 0;
-    this.originSegments = 0;
-    this.kSeconds = 0;
-    this.delayMinNs = 0;
-    this.epochStartNs = -1;
-    this.renoSegments = 0;
-    this.renoAcks = 0;
-    this.found = false;
-    this.startRound(tcp.nowNs, tcb);
+    forgetPath(tcb);
+    startRound(tcp.nowNs, tcb);
   }
 
   /** The curve does not go on while the application is idle. */
-  onRestart(tcp: TcpContext, idleNs: Ns): void {
-    if (this.epochStartNs < 0 || idleNs <= 0) return;
-    this.epochStartNs = Math.min(this.epochStartNs + idleNs, tcp.nowNs);
+  onRestart(tcp: TcpContext, tcb: Tcb, idleNs: Ns): void {
+    if (tcb.cubicEpochStartNs < 0 || idleNs <= 0) return;
+    tcb.cubicEpochStartNs = Math.min(tcb.cubicEpochStartNs + idleNs, tcp.nowNs);
   }
+}
 
-  /** How many segments must be acknowledged for one more in the window (bictcp_update). */
-  private update(nowNs: Ns, cwnd: number, acked: number): void {
-    this.renoAcks += acked;
-    const sinceNs = nowNs - this.lastUpdateNs;
-    if (this.lastCwndSegments === cwnd && sinceNs <= UPDATE_INTERVAL_NS) return;
-    if (this.epochStartNs < 0 || sinceNs >= JIFFY_NS) {
-      this.lastCwndSegments = cwnd;
-      this.lastUpdateNs = nowNs;
-      if (this.epochStartNs < 0) this.startEpoch(nowNs, cwnd, acked);
-      this.acksPerSegment = this.followCurve(nowNs, cwnd);
+/** What was learnt of the path is void (bictcp_reset). */
+function forgetPath(tcb: Tcb): void {
+  tcb.cubicAcksPerSegment = 0;
+  tcb.cubicLastMaxSegments = 0;
+  tcb.cubicLastCwndSegments = 0;
+  tcb.cubicLastUpdateNs = 0;
+  tcb.cubicOriginSegments = 0;
+  tcb.cubicKSeconds = 0;
+  tcb.cubicDelayMinNs = 0;
+  tcb.cubicEpochStartNs = -1;
+  tcb.cubicRenoSegments = 0;
+  tcb.cubicRenoAcks = 0;
+  tcb.hystartFound = 0;
+}
+
+/** How many segments must be acknowledged for one more in the window (bictcp_update). */
+function update(tcb: Tcb, nowNs: Ns, acked: number): void {
+  const cwnd = tcb.cwndSegments;
+  tcb.cubicRenoAcks += acked;
+  const sinceNs = nowNs - tcb.cubicLastUpdateNs;
+  if (tcb.cubicLastCwndSegments === cwnd && sinceNs <= UPDATE_INTERVAL_NS) return;
+  if (tcb.cubicEpochStartNs < 0 || sinceNs >= JIFFY_NS) {
+    tcb.cubicLastCwndSegments = cwnd;
+    tcb.cubicLastUpdateNs = nowNs;
+    if (tcb.cubicEpochStartNs < 0) startEpoch(tcb, nowNs, acked);
+    tcb.cubicAcksPerSegment = followCurve(tcb, nowNs);
+  }
+  tcb.cubicAcksPerSegment = Math.max(Math.min(tcb.cubicAcksPerSegment, renoLimit(tcb)), MIN_ACKS);
+}
+
+function startEpoch(tcb: Tcb, nowNs: Ns, acked: number): void {
+  const cwnd = tcb.cwndSegments;
+  tcb.cubicEpochStartNs = nowNs;
+  tcb.cubicRenoAcks = acked;
+  tcb.cubicRenoSegments = cwnd;
+  const below = tcb.cubicLastMaxSegments - cwnd;
+  tcb.cubicKSeconds = below > 0 ? Math.cbrt(below / C) : 0;
+  tcb.cubicOriginSegments = below > 0 ? tcb.cubicLastMaxSegments : cwnd;
+}
+
+/** The distance to where the curve will be one least RTT from now. */
+function followCurve(tcb: Tcb, nowNs: Ns): number {
+  const cwnd = tcb.cwndSegments;
+  const t = (nowNs - tcb.cubicEpochStartNs + tcb.cubicDelayMinNs) / SECOND - tcb.cubicKSeconds;
+  const target = tcb.cubicOriginSegments + Math.sign(t) * Math.floor(C * Math.abs(t) ** 3);
+  const acks = target > cwnd ? Math.floor(cwnd / (target - cwnd)) : 100 * cwnd;
+  return tcb.cubicLastMaxSegments === 0 ? Math.min(acks, MAX_ACKS_BEFORE_LOSS) : acks;
+}
+
+/** Never slower than Reno would be (tcp_friendliness). */
+function renoLimit(tcb: Tcb): number {
+  const cwnd = tcb.cwndSegments;
+  const step = Math.floor(cwnd * RENO_ACKS_PER_SEGMENT);
+  while (tcb.cubicRenoAcks > step) {
+    tcb.cubicRenoAcks -= step;
+    tcb.cubicRenoSegments++;
+  }
+  const ahead = tcb.cubicRenoSegments - cwnd;
+  return ahead > 0 ? Math.floor(cwnd / ahead) : Number.POSITIVE_INFINITY;
+}
+
+// ── HyStart ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function startRound(nowNs: Ns, tcb: Tcb): void {
+  tcb.hystartRoundStartNs = nowNs;
+  tcb.hystartLastAckNs = nowNs;
+  tcb.hystartRoundEndOffset = tcb.sndNxtOffset;
+  tcb.hystartRoundRttNs = Number.POSITIVE_INFINITY;
+  tcb.hystartSamples = 0;
+}
+
+function hystart(tcp: TcpContext, tcb: Tcb, delayNs: Ns): void {
+  const now = tcp.nowNs;
+  if (tcb.sndUnaOffset > tcb.hystartRoundEndOffset) startRound(now, tcb);
+  if (tcb.cwndSegments < HYSTART_LOW_WINDOW_SEGMENTS) return;
+  if (now - tcb.hystartLastAckNs <= HYSTART_ACK_DELTA_NS) {
+    tcb.hystartLastAckNs = now;
+    const trainNs = (tcb.cubicDelayMinNs + ackDelayNs(tcb)) / 2;
+    if (now - tcb.hystartRoundStartNs > trainNs) {
+      leaveSlowStart(tcp, tcb, MibId.TcpExtTCPHystartTrainDetect, MibId.TcpExtTCPHystartTrainCwnd);
     }
-    this.acksPerSegment = Math.max(Math.min(this.acksPerSegment, this.renoLimit(cwnd)), MIN_ACKS);
   }
-
-  private startEpoch(nowNs: Ns, cwnd: number, acked: number): void {
-    this.epochStartNs = nowNs;
-    this.renoAcks = acked;
-    this.renoSegments = cwnd;
-    const below = this.lastMaxSegments - cwnd;
-    this.kSeconds = below > 0 ? Math.cbrt(below / C) : 0;
-    this.originSegments = below > 0 ? this.lastMaxSegments : cwnd;
+  tcb.hystartRoundRttNs = Math.min(tcb.hystartRoundRttNs, delayNs);
+  if (tcb.hystartSamples < HYSTART_MIN_SAMPLES) {
+    tcb.hystartSamples++;
+    return;
   }
-
-  /** The distance to where the curve will be one least RTT from now. */
-  private followCurve(nowNs: Ns, cwnd: number): number {
-    const t = (nowNs - this.epochStartNs + this.delayMinNs) / SECOND - this.kSeconds;
-    const target = this.originSegments + Math.sign(t) * Math.floor(C * Math.abs(t) ** 3);
-    const acks = target > cwnd ? Math.floor(cwnd / (target - cwnd)) : 100 * cwnd;
-    return this.lastMaxSegments === 0 ? Math.min(acks, MAX_ACKS_BEFORE_LOSS) : acks;
+  const slack = Math.min(Math.max(tcb.cubicDelayMinNs / 8, HYSTART_DELAY_MIN_NS), HYSTART_DELAY_MAX_NS);
+  if (tcb.hystartRoundRttNs > tcb.cubicDelayMinNs + slack) {
+    leaveSlowStart(tcp, tcb, MibId.TcpExtTCPHystartDelayDetect, MibId.TcpExtTCPHystartDelayCwnd);
   }
+}
 
-  /** Never slower than Reno would be (tcp_friendliness). */
-  private renoLimit(cwnd: number): number {
-    const step = Math.floor(cwnd * RENO_ACKS_PER_SEGMENT);
-    while (this.renoAcks > step) {
-      this.renoAcks -= step;
-      this.renoSegments++;
-    }
-    const ahead = this.renoSegments - cwnd;
-    return ahead > 0 ? Math.floor(cwnd / ahead) : Number.POSITIVE_INFINITY;
-  }
-
-  // ── HyStart ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  private startRound(nowNs: Ns, tcb: Tcb): void {
-    this.roundStartNs = nowNs;
-    this.lastAckNs = nowNs;
-    this.roundEndOffset = tcb.sndNxtOffset;
-    this.roundRttNs = Number.POSITIVE_INFINITY;
-    this.samples = 0;
-  }
-
-  private hystart(tcp: TcpContext, tcb: Tcb, delayNs: Ns): void {
-    const now = tcp.nowNs;
-    if (tcb.sndUnaOffset > this.roundEndOffset) this.startRound(now, tcb);
-    if (tcb.cwndSegments < HYSTART_LOW_WINDOW_SEGMENTS) return;
-    if (now - this.lastAckNs <= HYSTART_ACK_DELTA_NS) {
-      this.lastAckNs = now;
-      const trainNs = (this.delayMinNs + ackDelayNs(tcb)) / 2;
-      if (now - this.roundStartNs > trainNs) {
-        this.leaveSlowStart(tcp, tcb, MibId.TcpExtTCPHystartTrainDetect, MibId.TcpExtTCPHystartTrainCwnd);
-      }
-    }
-    this.roundRttNs = Math.min(this.roundRttNs, delayNs);
-    if (this.samples < HYSTART_MIN_SAMPLES) {
-      this.samples++;
-      return;
-    }
-    const slack = Math.min(Math.max(this.delayMinNs / 8, HYSTART_DELAY_MIN_NS), HYSTART_DELAY_MAX_NS);
-    if (this.roundRttNs > this.delayMinNs + slack) {
-      this.leaveSlowStart(tcp, tcb, MibId.TcpExtTCPHystartDelayDetect, MibId.TcpExtTCPHystartDelayCwnd);
-    }
-  }
-
-  private leaveSlowStart(tcp: TcpContext, tcb: Tcb, events: number, windows: number): void {
-    this.found = true;
-    tcp.count(events);
-    tcp.env.mib.values[windows] += tcb.cwndSegments;
-    tcb.ssthreshSegments = tcb.cwndSegments;
-  }
+function leaveSlowStart(tcp: TcpContext, tcb: Tcb, events: number, windows: number): void {
+  tcb.hystartFound = 1;
+  tcp.count(events);
+  tcp.env.mib.values[windows] += tcb.cwndSegments;
+  tcb.ssthreshSegments = tcb.cwndSegments;
 }
 
 /** What four of the largest super-segments need at the rate of the window, 1 ms at most (hystart_ack_delay). */

@@ -24,6 +24,8 @@ export class Reno implements CongestionControl {
     return Math.max(tcb.cwndSegments >>> 1, 2);
   }
 
+  start(): void {}
+
   onRtt(): void {}
 
   onTimeout(): void {}
