@@ -31,8 +31,8 @@ const ERROR_PRECEDENCE = 0xc0;
 const TOS_MASK = 0x1e;
 /** Tokens a quiet target saves (Linux XRLIM_BURST_FACTOR). */
 const BURST_FACTOR = 6;
-/** Room for IP and Ethernet in front of a reply that nearly fills the largest slot. */
-const TIGHT_HEADROOM = 40;
+/** Room for IP in front of a reply that nearly fills the largest slot; it leaves in fragments, which have their own. */
+const TIGHT_HEADROOM = ipv4.HEADER_LEN;
 /** Targets with a bucket at most; a forgotten one starts full. */
 const MAX_TARGETS = 4096;
 

@@ -323,6 +323,11 @@ export class Ipv4 implements PacketHandler, IcmpOutput {
   /** Puts the Ethernet header in front and sends (Linux ip_finish_output2). *Takes* the skb. */
   private toLink(skb: SkBuff, dev: NetDevice, nextHop: number, route: CachedRoute | null): number {
     const { values } = this.env.mib;
+    // As large as IP allows, a packet fills its slot: it leaves in fragments or not at all.
+    if (skb.data - skb.head < ethernet.HEADER_LEN) {
+      this.env.drops.drop(skb, DropReason.pktTooBig);
+      return -Errno.EMSGSIZE;
+    }
     values[MibId.IpOutTransmits]++;
     values[MibId.IpExtOutOctets] += skb.len;
     // Only the neighbour of a unicast route is ever kept.
