@@ -3,9 +3,10 @@
  * outside must do to reach the server.
  */
 
+import { HostDeviceError } from "../../src/host/host-device-error.ts";
 import { InlineKernel } from "../../src/host/inline-driver.ts";
 import { KernelHandle } from "../../src/host/kernel-handle.ts";
-import { isControlFailure, type Kernel } from "../../src/host/kernel-machine.ts";
+import type { Kernel } from "../../src/host/kernel-machine.ts";
 import { openTap } from "../../src/host/open-tap.ts";
 import { formatStreamAddress, parseStreamAddress } from "../../src/host/stream-address.ts";
 import { StreamPump } from "../../src/host/stream-pump.ts";
@@ -35,9 +36,9 @@ export async function openUplink(asked: Uplink, placement: Placement): Promise<O
       ? tapUplink(asked.device.name, nic.mac, placement)
       : await streamUplink(asked.device.path, nic, placement);
   } catch (thrown) {
-    if (!isControlFailure(thrown)) throw thrown;
-    const { code } = thrown as { readonly code?: string };
-    const exitCode = code === "EPERM" || code === "EACCES" ? ExitCode.privilege : ExitCode.failed;
+    if (!(thrown instanceof HostDeviceError)) throw thrown;
+    const isPrivilege = thrown.code === "EPERM" || thrown.code === "EACCES";
+    const exitCode = isPrivilege ? ExitCode.privilege : ExitCode.failed;
     throw new CommandError(exitCode, thrown.error, thrown.why, thrown.next);
   }
 }

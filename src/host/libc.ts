@@ -6,6 +6,7 @@
  * call costs and 30 ns; a read that finds nothing is a number here, where `fs.readSync` would throw.
  */
 import { createRequire } from "node:module";
+import { HostDeviceError } from "./host-device-error.ts";
 
 /** Flags of open(2), eventfd(2), epoll_create1(2), poll(2), the same on x86-64 and arm64. */
 export const O_RDWR = 2;
@@ -52,24 +53,6 @@ let bound: Libc | null = null;
 export function libc(): Libc {
   bound ??= bind();
   return bound;
-}
-
-/** What a device driver says when the system refuses something: what happened, why, and what to do. */
-export class HostDeviceError extends Error {
-  override readonly name = "HostDeviceError";
-  /** Name of the errno, or ENOSYS where the platform cannot do it. EPERM and EACCES: a privilege is missing. */
-  readonly code: string;
-  readonly error: string;
-  readonly why: string;
-  readonly next: string;
-
-  constructor(code: string, error: string, why: string, next: string) {
-    super(`${error}: ${why}`);
-    this.code = code;
-    this.error = error;
-    this.why = why;
-    this.next = next;
-  }
 }
 
 /** Memory for what a system call reads or writes: never inside the moving part of the heap. */

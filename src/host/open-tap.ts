@@ -4,17 +4,8 @@
  */
 import { Errno, errnoMessage, errnoName } from "../base/errno.ts";
 import { PAGE_SLOT } from "../skb/arena.ts";
-import {
-  AF_INET,
-  callMemory,
-  HostDeviceError,
-  type Libc,
-  libc,
-  O_CLOEXEC,
-  O_NONBLOCK,
-  O_RDWR,
-  SOCK_DGRAM,
-} from "./libc.ts";
+import { HostDeviceError } from "./host-device-error.ts";
+import { AF_INET, callMemory, type Libc, libc, O_CLOEXEC, O_NONBLOCK, O_RDWR, SOCK_DGRAM } from "./libc.ts";
 import { VIRTIO_NET_HEADER_BYTES } from "./virtio-net-header.ts";
 
 const TUN = "/dev/net/tun";

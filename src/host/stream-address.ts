@@ -6,7 +6,7 @@
  */
 import { existsSync, lstatSync, unlinkSync } from "node:fs";
 import { connect, createServer, isIPv4, type Server, type Socket } from "node:net";
-import type { ControlFailure } from "./kernel-machine.ts";
+import { HostDeviceError } from "./host-device-error.ts";
 
 export type StreamAddress =
   | { readonly path: string }
@@ -20,32 +20,14 @@ const OWNER_ONLY = 0o177;
 /** On Windows a path is the name of a pipe, and there is no file to look after. */
 const hasSocketFiles = process.platform !== "win32";
 
-/** The socket cannot be had; says what happened, why, and what to do next. */
-export class StreamSocketError extends Error implements ControlFailure {
-  override readonly name = "StreamSocketError";
-  /** As Node names it: EADDRINUSE, ENAMETOOLONG, ECONNREFUSED, … */
-  readonly code: string;
-  readonly error: string;
-  readonly why: string;
-  readonly next: string;
-
-  constructor(code: string, error: string, why: string, next: string) {
-    super(`${error}: ${why}`);
-    this.code = code;
-    this.error = error;
-    this.why = why;
-    this.next = next;
-  }
-}
-
-/** Reads "PATH" or "HOST:PORT" (a path with a colon is written with a slash: ./a:1). Throws `StreamSocketError`. */
+/** Reads "PATH" or "HOST:PORT" (a path with a colon is written with a slash: ./a:1). Throws `HostDeviceError`. */
 export function parseStreamAddress(text: string): StreamAddress {
   const match = /^(?:\[([^\]]*)\]|([^/\\:]*)):(\d+)$/.exec(text);
   if (!match) return checkPath(text);
   const host = (match[1] ?? match[2]) as string;
   const port = Number(match[3]);
   if (!isLoopback(host)) {
-    throw new StreamSocketError(
+    throw new HostDeviceError(
       "EINVAL",
       `stream address "${text}" is not on loopback`,
       "frames travel in the clear and whoever connects is on the wire",
@@ -53,7 +35,7 @@ export function parseStreamAddress(text: string): StreamAddress {
     );
   }
   if (port > 65535) {
-    throw new StreamSocketError("EINVAL", `port ${port} does not exist`, "ports end at 65535", "choose a smaller one");
+    throw new HostDeviceError("EINVAL", `port ${port} does not exist`, "ports end at 65535", "choose a smaller one");
   }
   return { host, port };
 }
@@ -62,10 +44,10 @@ function checkPath(path: string): StreamAddress {
   const bytes = Buffer.byteLength(path);
   if (bytes === 0 || path.includes("\0")) {
     const next = "write a path such as /tmp/sojourn.sock, or 127.0.0.1:PORT";
-    throw new StreamSocketError("EINVAL", "the stream address is no path", "it is empty or contains a NUL", next);
+    throw new HostDeviceError("EINVAL", "the stream address is no path", "it is empty or contains a NUL", next);
   }
   if (hasSocketFiles && bytes > MAX_PATH_BYTES) {
-    throw new StreamSocketError(
+    throw new HostDeviceError(
       "ENAMETOOLONG",
       `the path of the unix socket has ${bytes} bytes`,
       `the operating system takes ${MAX_PATH_BYTES} (sun_path)`,
@@ -85,14 +67,14 @@ export function formatStreamAddress(address: StreamAddress): string {
   return address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 }
 
-/** Connects. Rejects with `StreamSocketError`. */
+/** Connects. Rejects with `HostDeviceError`. */
 export function dialStream(address: StreamAddress): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const socket = connect({ ...address });
     socket.once("error", (error: NodeJS.ErrnoException) => {
       const what = `no connection to ${formatStreamAddress(address)}`;
       const next = "start the other side first (QEMU: -netdev stream,server=on,…), or look at the address";
-      reject(new StreamSocketError(error.code ?? "EIO", what, error.message, next));
+      reject(new HostDeviceError(error.code ?? "EIO", what, error.message, next));
     });
     socket.once("connect", () => {
       socket.removeAllListeners("error");
@@ -103,7 +85,7 @@ export function dialStream(address: StreamAddress): Promise<Socket> {
 
 /**
  * Listens; returns the server and the address it got. A socket file that nobody listens on any more is replaced.
- * Rejects with `StreamSocketError` (EADDRINUSE if somebody does).
+ * Rejects with `HostDeviceError` (EADDRINUSE if somebody does).
  */
 export async function listenForStream(
   address: StreamAddress,
@@ -144,12 +126,12 @@ function listenOn(server: Server, address: StreamAddress): Promise<void> {
 async function removeStale(path: string): Promise<void> {
   if (hasSocketFiles && existsSync(path) && !lstatSync(path).isSocket()) {
     const next = "choose another path, or remove the file yourself";
-    throw new StreamSocketError("EEXIST", `${path} exists`, "it is no socket, so it is not ours to replace", next);
+    throw new HostDeviceError("EEXIST", `${path} exists`, "it is no socket, so it is not ours to replace", next);
   }
-  const peer = await dialStream({ path }).catch((error: StreamSocketError) => error);
-  if (!(peer instanceof StreamSocketError)) {
+  const peer = await dialStream({ path }).catch((error: HostDeviceError) => error);
+  if (!(peer instanceof HostDeviceError)) {
     peer.destroy();
-    throw new StreamSocketError(
+    throw new HostDeviceError(
       "EADDRINUSE",
       `${path} is in use`,
       "another process listens on this unix socket",
@@ -160,10 +142,10 @@ async function removeStale(path: string): Promise<void> {
   if (existsSync(path)) unlinkSync(path);
 }
 
-function cannotListen(address: StreamAddress, error: NodeJS.ErrnoException): StreamSocketError {
+function cannotListen(address: StreamAddress, error: NodeJS.ErrnoException): HostDeviceError {
   const code = error.code ?? "EIO";
   const next = NEXT_STEPS[code] ?? "choose another address";
-  return new StreamSocketError(code, `cannot listen on ${formatStreamAddress(address)}`, error.message, next);
+  return new HostDeviceError(code, `cannot listen on ${formatStreamAddress(address)}`, error.message, next);
 }
 
 const NEXT_STEPS: Readonly<Record<string, string>> = {

@@ -60,7 +60,7 @@ export class StreamPump {
     this.rings = options.rings;
   }
 
-  /** Resolves when it listens, or has connected. Rejects with `StreamSocketError`. */
+  /** Resolves when it listens, or has connected. Rejects with `HostDeviceError`. */
   static async start(options: StreamPumpOptions): Promise<StreamPump> {
     const pump = new StreamPump(options);
     if (options.role === "connect") pump.arrive(await dialStream(options.address));

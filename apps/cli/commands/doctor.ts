@@ -7,7 +7,7 @@ import { accessSync, closeSync, constants, existsSync, readFileSync } from "node
 import { createServer } from "node:http";
 import { delimiter, join } from "node:path";
 import { Command } from "commander";
-import { isControlFailure } from "../../../src/host/kernel-machine.ts";
+import { HostDeviceError } from "../../../src/host/host-device-error.ts";
 import { libc } from "../../../src/host/libc.ts";
 import { openTap } from "../../../src/host/open-tap.ts";
 import { listenOnLoopback } from "../../control/control-server.ts";
@@ -154,7 +154,7 @@ function checkTap(): Check {
     closeSync(fd);
     return { name, ok: true, required: false, found: "ready: a TAP was opened and closed again", next: "" };
   } catch (thrown) {
-    if (!isControlFailure(thrown)) throw thrown;
+    if (!(thrown instanceof HostDeviceError)) throw thrown;
     const found = `not ready: ${thrown.why}`;
     return { name, ok: false, required: false, found, next: thrown.next.replaceAll(probe, "tap0") };
   }
@@ -172,7 +172,7 @@ function checkKoffi(): Check {
     libc();
     return { name, ok: true, required: false, found: "loads", next: "" };
   } catch (thrown) {
-    if (!isControlFailure(thrown)) throw thrown;
+    if (!(thrown instanceof HostDeviceError)) throw thrown;
     return { name, ok: false, required: false, found: thrown.why, next: thrown.next };
   }
 }
