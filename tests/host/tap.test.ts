@@ -326,9 +326,12 @@ describe.skipIf(requires("tap", "netns", "ping", "python3"))("a TAP", () => {
 describe.skipIf(requires("linux") || !isBuilt())("without koffi", () => {
   it("says what to install", async () => {
     const directory = mkdtempSync(join(tmpdir(), "sojourn-"));
-    const alone = join(directory, "libc.mjs");
-    writeFileSync(alone, readFileSync(builtSource("src/host/libc"), "utf8").replace(/^\/\/# source.*$/m, ""));
-    const { libc } = await import(alone);
+    writeFileSync(join(directory, "package.json"), '{"type":"module"}');
+    for (const name of ["libc", "host-device-error"]) {
+      const built = readFileSync(builtSource(`src/host/${name}`), "utf8");
+      writeFileSync(join(directory, `${name}.js`), built.replace(/^\/\/# source.*$/m, ""));
+    }
+    const { libc } = await import(join(directory, "libc.js"));
     expect(() => libc()).toThrow(expect.objectContaining({ code: "ENOSYS", next: "npm install koffi" }));
     rmSync(directory, { recursive: true });
   });
