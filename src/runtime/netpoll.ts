@@ -229,8 +229,8 @@ export class Netpoll {
   }
 
   /**
-   * Stages and submits one `send` of at most `len` bytes; returns how many, 0 when there is no room now. `hasMore`: more
-   * follows, so that the kernel need not send a small rest alone (MSG_MORE).
+   * Stages and submits one `send` of at most `len` bytes; returns how many, 0 when there is no room now. `hasMore`:
+   * more follows, so that the kernel need not send a small rest alone (MSG_MORE).
    */
   send(fd: number, token: number, bytes: Uint8Array, at: number, len: number, hasMore: boolean): number {
     if (this.overflow.length > 0) return 0;

@@ -66,16 +66,8 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
 
   private request: Request | null = null;
   private response: ResponseWriter | null = null;
-  private isBodyOver = false;
   private isInputOver = false;
-  private mustContinue = false;
-  private drainedBytes = 0;
-  /** A body that broke: what later reads of it are told. */
-  private bodyError: RequestError | null = null;
   private bodyWaiter: BodyWaiter | null = null;
-  private isSettled = false;
-  private failure: unknown = undefined;
-  private hasFailed = false;
 
   constructor(core: ServerCore, conn: Conn) {
     this.core = core;
@@ -307,17 +299,11 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
     this.requests++;
     core.stats.requests++;
     seen.request(id, head, parser.offset);
-    this.isBodyOver = false;
-    this.bodyError = null;
-    this.mustContinue = head.expectContinue;
-    this.drainedBytes = 0;
+    this.now.beginRequest(head.expectContinue);
     if (!head.hasBody) this.nextBodyEvent(this.at);
     this.encoder.begin(head.isMethod("HEAD"), head.minorVersion, head.keepAlive && !core.isClosing);
     this.request = new Request(id, head, this);
     this.response = new ResponseWriter(this);
-    this.isSettled = false;
-    this.hasFailed = false;
-    this.failure = undefined;
     this.phase = Phase.handler;
     this.callHandler(g, this.response, this.request);
     return true;
@@ -335,7 +321,7 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
     }
     if (typeof result?.then !== "function") {
       this.seen.handlerEnd();
-      this.isSettled = true;
+      this.now.isSettled = true;
       return;
     }
     result.then(
@@ -363,22 +349,22 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
   }
 
   private fail(error: unknown): void {
-    this.hasFailed = true;
-    this.failure = error;
+    this.now.hasFailed = true;
+    this.now.failure = error;
   }
 
   private settled(r: Request): void {
     if (this.request !== r) return;
     this.seen.handlerEnd();
-    this.isSettled = true;
+    this.now.isSettled = true;
     this.wake();
   }
 
   private handlerStep(g: Goroutine): boolean {
-    if (this.bodyWaiter !== null && !this.isSettled && !this.serveBodyWaiter(g, this.bodyWaiter)) return false;
-    if (this.isSettled) return this.endExchange(g);
+    if (this.bodyWaiter !== null && !this.now.isSettled && !this.serveBodyWaiter(g, this.bodyWaiter)) return false;
+    if (this.now.isSettled) return this.endExchange(g);
     // Nothing to read for the handler: watch whether the client is still there, without reading ahead more than once.
-    if (this.isBodyOver && !this.isInputOver && this.at === this.end && !this.aborted) {
+    if (this.now.isBodyOver && !this.isInputOver && this.at === this.end && !this.aborted) {
       this.setDeadline(Deadline.none, NEVER);
       const n = this.fill(g, this.core.scratch.length);
       if (n === PARKED) {
@@ -397,7 +383,7 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
     const { core, conn, encoder, seen } = this;
     const w = this.response as ResponseWriter;
     let isWhole = true;
-    if (this.hasFailed) isWhole = this.answerFailure(w);
+    if (this.now.hasFailed) isWhole = this.answerFailure(w);
     if (isWhole && !this.aborted) isWhole = this.finishResponse(w);
     seen.response(conn.sentBytes, w.status, encoder.bodyBytes);
     const isGone = this.aborted;
@@ -408,16 +394,16 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
       conn.abort();
       return this.close();
     }
-    if (!encoder.keepAlive) return this.isBodyOver && this.at === this.end ? this.close() : this.linger();
-    if (this.bodyError !== null || (this.mustContinue && !this.isBodyOver)) return this.linger();
-    if (!this.isBodyOver) this.phase = Phase.drain;
+    if (!encoder.keepAlive) return this.now.isBodyOver && this.at === this.end ? this.close() : this.linger();
+    if (this.now.bodyError !== null || (this.now.mustContinue && !this.now.isBodyOver)) return this.linger();
+    if (!this.now.isBodyOver) this.phase = Phase.drain;
     else this.nextRequest();
     return core.mayGoOn();
   }
 
   /** Answers what the handler threw, if that is still possible. */
   private answerFailure(w: ResponseWriter): boolean {
-    const error = this.failure;
+    const error = this.now.failure;
     const isPeers = error instanceof RequestError;
     if (!isPeers || error.status !== CLIENT_GONE) this.core.handlerFailed(error, this.request as Request, isPeers);
     if (isPeers) this.seen.reason(error.message);
@@ -459,11 +445,11 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
 
   readBody(into: Uint8Array): number | Promise<number> {
     this.seen.run();
-    if (this.bodyError !== null) return Promise.reject(this.bodyError);
+    if (this.now.bodyError !== null) return Promise.reject(this.now.bodyError);
     if (this.bodyWaiter !== null) return Promise.reject(new Error("the body is being read already"));
     const { isTraced } = this.seen;
     const n = this.takeBody(into);
-    if (n > 0 || this.isBodyOver) {
+    if (n > 0 || this.now.isBodyOver) {
       if (!isTraced) return n;
       this.seen.park(Parked.body);
       this.seen.ready();
@@ -473,7 +459,7 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
         return m;
       });
     }
-    if (this.bodyError !== null) return Promise.reject(this.bodyError);
+    if (this.now.bodyError !== null) return Promise.reject(this.now.bodyError);
     this.sendContinue();
     this.seen.park(Parked.body);
     const waited = new Promise<number>((resolve, reject) => {
@@ -489,8 +475,8 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
 
   /** RFC 9110 §10.1.1: the client waits for this before it sends the body. */
   private sendContinue(): void {
-    if (!this.mustContinue) return;
-    this.mustContinue = false;
+    if (!this.now.mustContinue) return;
+    this.now.mustContinue = false;
     if (this.encoder.started) return;
     this.conn.writeLatin1(this.encoder.interim(100));
     this.conn.flush();
@@ -500,11 +486,11 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
   private takeBody(into: Uint8Array): number {
     let length = 0;
     // Decoding never makes more of it, so what is fed always fits.
-    while (!this.isBodyOver && this.bodyError === null && length < into.length) {
+    while (!this.now.isBodyOver && this.now.bodyError === null && length < into.length) {
       const event = this.nextBodyEvent(Math.min(this.end, this.at + into.length - length));
       if (event === ParseEvent.body) {
         const { parser } = this;
-        this.mustContinue = false;
+        this.now.mustContinue = false;
         into.set(this.input.subarray(parser.bodyAt, parser.bodyEnd), length);
         length += parser.bodyEnd - parser.bodyAt;
       } else if (event === ParseEvent.needData && this.at === this.end) break;
@@ -525,7 +511,7 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
       seen.parsed(parser.offset);
     }
     if (event === ParseEvent.end) {
-      this.isBodyOver = true;
+      this.now.isBodyOver = true;
       seen.requestEnd(parser.offset, parser.bodyBytes);
     } else if (event === ParseEvent.error) {
       this.breakBody(new RequestError(parser.refusal.status, parser.refusal.reason));
@@ -534,7 +520,7 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
   }
 
   private breakBody(error: RequestError): void {
-    this.bodyError = error;
+    this.now.bodyError = error;
     this.encoder.keepAlive = false;
   }
 
@@ -542,11 +528,11 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
   private serveBodyWaiter(g: Goroutine, waiter: BodyWaiter): boolean {
     for (;;) {
       const n = this.takeBody(waiter.into);
-      if (n > 0 || this.isBodyOver || this.bodyError !== null) {
+      if (n > 0 || this.now.isBodyOver || this.now.bodyError !== null) {
         this.bodyWaiter = null;
         this.seen.ready();
-        if (n > 0 || this.bodyError === null) waiter.resolve(n);
-        else waiter.reject(this.bodyError);
+        if (n > 0 || this.now.bodyError === null) waiter.resolve(n);
+        else waiter.reject(this.now.bodyError);
         this.core.runtime.resumed?.();
         return true;
       }
@@ -578,8 +564,8 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
         return true;
       }
       if (event === ParseEvent.body) {
-        this.drainedBytes += this.parser.bodyEnd - this.parser.bodyAt;
-        if (this.drainedBytes > DRAIN_MAX_BYTES) return this.linger();
+        this.now.drainedBytes += this.parser.bodyEnd - this.parser.bodyAt;
+        if (this.now.drainedBytes > DRAIN_MAX_BYTES) return this.linger();
         continue;
       }
       if (event === ParseEvent.error) return this.linger();
@@ -630,7 +616,7 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
 
   beforeHead(): void {
     const { core, parser, encoder } = this;
-    if (this.isSettled && !this.isBodyOver && (this.mustContinue || parser.bodyRemaining > DRAIN_MAX_BYTES))
+    if (this.now.isSettled && !this.now.isBodyOver && (this.now.mustContinue || parser.bodyRemaining > DRAIN_MAX_BYTES))
       encoder.keepAlive = false;
     if (core.isClosing) encoder.keepAlive = false;
     core.runtime.clock.charge(Cost.encode, 1);

@@ -17,29 +17,36 @@ const WRITABLE = k.EPOLLOUT | k.EPOLLWRNORM;
 /** Connecting to the wildcard means this host (INADDR_LOOPBACK). */
 const LOOPBACK = Address.v4(0x7f000001);
 
-/** Linux socket states: SS_UNCONNECTED, SS_CONNECTING, SS_CONNECTED. */
-type Phase = "unconnected" | "connecting" | "connected";
+/** Facts about a socket, bits of one number. */
+const Is = {
+  /** Linux SS_CONNECTING and SS_CONNECTED; neither: SS_UNCONNECTED. */
+  connecting: 1,
+  connected: 2,
+  bound: 4,
+  /** A reset or a failed connect has shut both directions (sk_shutdown): read gives 0 instead of ENOTCONN. */
+  wasConnected: 8,
+  /** What shutdown(2) has shut on our side. */
+  receiveShut: 16,
+  sendShut: 32,
+} as const;
 
 export class InetStream extends Socket implements SocketUpcalls {
   tcb: TcpConnection;
   /** Connections of the accept queue that are offered to an armed accept and not yet taken. */
   offered: TcpConnection[] | null = null;
-  private phase: Phase;
   private options = SocketOptions.DEFAULTS;
-  private bound = false;
-  /** A reset or a failed connect has shut both directions (sk_shutdown): read gives 0 instead of ENOTCONN. */
-  private wasConnected: boolean;
-  /** What shutdown(2) has shut on our side. */
-  private receiveShut = false;
-  private sendShut = false;
+  private is = 0;
 
   /** `child`: the connection accept takes; without one a fresh, unconnected socket. */
   constructor(context: SocketContext, domain: number, flags: number, child: TcpConnection | null) {
     super(context, domain, flags | k.O_RDWR);
     this.tcb = child ?? context.tcp.create(this);
-    this.phase = child ? "connected" : "unconnected";
-    this.wasConnected = child !== null;
+    if (child) this.is = Is.connected | Is.wasConnected;
     if (child) context.tcp.setUpcalls(child, this);
+  }
+
+  private has(fact: number): boolean {
+    return (this.is & fact) !== 0;
   }
 
   override get kind(): FileKind {
@@ -69,9 +76,9 @@ export class InetStream extends Socket implements SocketUpcalls {
   /** bind(2): EADDRINUSE, EADDRNOTAVAIL, EINVAL (bound already), EAFNOSUPPORT. */
   override bind(address: Address, port: number): number {
     if (!isUsableAddress(this.domain, address)) return -Errno.EAFNOSUPPORT;
-    if (this.bound || this.tcb.state !== TcpState.close) return -Errno.EINVAL;
+    if (this.has(Is.bound) || this.tcb.state !== TcpState.close) return -Errno.EINVAL;
     const result = this.context.tcp.bind(this.tcb, wildcardV4(address), port, this.bindOptions());
-    if (result === 0) this.bound = true;
+    if (result === 0) this.is |= Is.bound;
     return result;
   }
 
@@ -98,11 +105,12 @@ export class InetStream extends Socket implements SocketUpcalls {
   /** listen(2): EINVAL (connected), EADDRINUSE. A second call changes the backlog. */
   override listen(backlog: number): number {
     const { state } = this.tcb;
-    if (this.phase !== "unconnected" || (state !== TcpState.close && state !== TcpState.listen)) return -Errno.EINVAL;
-    if (!this.bound) {
+    if (this.has(Is.connecting | Is.connected) || (state !== TcpState.close && state !== TcpState.listen))
+      return -Errno.EINVAL;
+    if (!this.has(Is.bound)) {
       const result = this.context.tcp.bind(this.tcb, ANY_V4, 0, this.bindOptions());
       if (result !== 0) return result;
-      this.bound = true;
+      this.is |= Is.bound;
     }
     return this.context.tcp.listen(this.tcb, backlog);
   }
@@ -131,17 +139,16 @@ export class InetStream extends Socket implements SocketUpcalls {
    */
   override connect(address: Address, port: number): number {
     if (!isUsableAddress(this.domain, address)) return -Errno.EAFNOSUPPORT;
-    if (this.phase === "connected") return -Errno.EISCONN;
-    if (this.phase === "connecting") return this.finishConnect();
+    if (this.has(Is.connected)) return -Errno.EISCONN;
+    if (this.has(Is.connecting)) return this.finishConnect();
     if (this.tcb.state !== TcpState.close) return -Errno.EISCONN;
-    if (!this.bound && this.options.ifindex !== 0) {
+    if (!this.has(Is.bound) && this.options.ifindex !== 0) {
       const result = this.context.tcp.bind(this.tcb, ANY_V4, 0, this.bindOptions());
       if (result !== 0) return result;
     }
     const result = this.context.tcp.connect(this.tcb, address.isWildcard ? LOOPBACK : address, port);
     if (result === -Errno.EINPROGRESS || result === 0) {
-      this.phase = "connecting";
-      this.wasConnected = true;
+      this.is |= Is.connecting | Is.wasConnected;
     }
     return result;
   }
@@ -151,7 +158,7 @@ export class InetStream extends Socket implements SocketUpcalls {
     const { state } = this.tcb;
     if (state === TcpState.synSent || state === TcpState.synReceived) return -Errno.EALREADY;
     if (state !== TcpState.close) {
-      this.phase = "connected";
+      this.is = (this.is & ~Is.connecting) | Is.connected;
       return 0;
     }
     const errno = this.tcb.takeError() || Errno.ECONNABORTED;
@@ -171,8 +178,8 @@ export class InetStream extends Socket implements SocketUpcalls {
       return 0;
     }
     const result = this.context.tcp.shutdown(this.tcb, how);
-    if (how !== k.SHUT_WR) this.receiveShut = true;
-    if (how !== k.SHUT_RD) this.sendShut = true;
+    if (how !== k.SHUT_WR) this.is |= Is.receiveShut;
+    if (how !== k.SHUT_RD) this.is |= Is.sendShut;
     this.stateChanged();
     return result;
   }
@@ -209,7 +216,7 @@ export class InetStream extends Socket implements SocketUpcalls {
         return tcp.readableBytes(tcb) > 0 ? tcp.receive(tcb, into, at, len, flags) : this.endOfClosed();
       default: {
         const result = tcp.receive(tcb, into, at, len, flags);
-        return result === -Errno.EAGAIN && this.receiveShut ? 0 : result;
+        return result === -Errno.EAGAIN && this.has(Is.receiveShut) ? 0 : result;
       }
     }
   }
@@ -227,7 +234,7 @@ export class InetStream extends Socket implements SocketUpcalls {
       case TcpState.close:
         return offeredBytes > 0 ? -Errno.EAGAIN : this.endOfClosed();
       default:
-        return tcp.receivedFin(this.tcb) || this.receiveShut ? 0 : -Errno.EAGAIN;
+        return tcp.receivedFin(this.tcb) || this.has(Is.receiveShut) ? 0 : -Errno.EAGAIN;
     }
   }
 
@@ -244,13 +251,13 @@ export class InetStream extends Socket implements SocketUpcalls {
     if (state === TcpState.listen) return tcp.acceptQueueLength(tcb) > 0 ? READABLE : 0;
     let events = 0;
     if (state === TcpState.close) events |= k.EPOLLHUP;
-    if (state === TcpState.close && this.wasConnected) events |= READABLE | k.EPOLLRDHUP;
-    const finished = this.receiveShut || tcp.receivedFin(tcb);
-    if (tcp.hasHangup(tcb) || (finished && this.sendShut)) events |= k.EPOLLHUP;
+    if (state === TcpState.close && this.has(Is.wasConnected)) events |= READABLE | k.EPOLLRDHUP;
+    const finished = this.has(Is.receiveShut) || tcp.receivedFin(tcb);
+    if (tcp.hasHangup(tcb) || (finished && this.has(Is.sendShut))) events |= k.EPOLLHUP;
     if (finished) events |= READABLE | k.EPOLLRDHUP;
     if (state !== TcpState.synSent && state !== TcpState.synReceived) {
       if (tcp.isReadable(tcb) && (state !== TcpState.close || tcp.readableBytes(tcb) > 0)) events |= READABLE;
-      if (state === TcpState.close || this.sendShut || tcp.isWritable(tcb)) events |= WRITABLE;
+      if (state === TcpState.close || this.has(Is.sendShut) || tcp.isWritable(tcb)) events |= WRITABLE;
     }
     if (tcb.error !== 0) events |= k.EPOLLERR;
     return events;
@@ -291,7 +298,7 @@ export class InetStream extends Socket implements SocketUpcalls {
   }
 
   private sendBytes(bytes: Uint8Array, at: number, len: number, flags: number): number {
-    if (this.sendShut) return -Errno.EPIPE;
+    if (this.has(Is.sendShut)) return -Errno.EPIPE;
     switch (this.tcb.state) {
       case TcpState.close:
       case TcpState.listen:
@@ -308,7 +315,7 @@ export class InetStream extends Socket implements SocketUpcalls {
     if (this.tcb.finReceived === true) return 0;
     const errno = this.tcb.takeError();
     if (errno !== 0) return -errno;
-    return this.wasConnected ? 0 : -Errno.ENOTCONN;
+    return this.has(Is.wasConnected) ? 0 : -Errno.ENOTCONN;
   }
 
   /** Back to an unconnected socket (Linux tcp_disconnect): the old connection is given up, a bound address is kept. */
@@ -318,10 +325,10 @@ export class InetStream extends Socket implements SocketUpcalls {
     tcp.setUpcalls(this.tcb, NO_UPCALLS);
     tcp.close(this.tcb);
     this.tcb = tcp.create(this);
-    this.phase = "unconnected";
-    this.wasConnected = this.receiveShut = this.sendShut = false;
+    this.is &= Is.bound;
     this.offered = null;
-    if (this.bound && tcp.bind(this.tcb, localAddress, localPort, this.bindOptions()) !== 0) this.bound = false;
+    if (this.has(Is.bound) && tcp.bind(this.tcb, localAddress, localPort, this.bindOptions()) !== 0)
+      this.is &= ~Is.bound;
   }
 
   private bindOptions(): BindOptions {

@@ -138,7 +138,7 @@ export class TcpContext {
     return tcb;
   }
 
-  /** Gives back what a dead endpoint still holds. Its numbers are soon another's; its facts and objects stay readable. */
+  /** Gives back what a dead endpoint still holds. Its numbers are soon another's; its facts stay readable. */
   releaseTcb(tcb: Tcb): void {
     assert(!tcb.released, "tcb released twice");
     tcb.released = true;

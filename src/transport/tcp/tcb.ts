@@ -14,8 +14,8 @@
  * that never wraps: offset −1 is the SYN, the FIN takes one offset behind the last byte. Offsets name bytes everywhere
  * inside; sequence numbers exist on the wire, in the tests of RFC 9293, and in the row below.
  *
- * The numbers lie in rows of typed memory (law 3): `tcb-fields.ts` names them and says where. Sequence numbers are signed
- * words here and everywhere in TCP (base/seq.ts).
+ * Most numbers lie in rows of typed memory (law 3): `tcb-fields.ts` names them and says where. Sequence numbers are
+ * signed words here and everywhere in TCP (base/seq.ts).
  */
 import type { Address } from "../../base/address.ts";
 import { seqAdd, seqDiff } from "../../base/seq.ts";
