@@ -143,6 +143,20 @@ describe("the collector", () => {
     expect(script.collector.counters()).toMatchObject({ sampling: 1, pauses: 0 });
   });
 
+  it("keeps its level when no time was used, and finds one when a second stopped at its very start", () => {
+    const still = new RecordScript({ budgetPerSecond: 1000, readNs: () => 0 });
+    still.collector.drain(SECOND);
+    still.collector.drain(2 * SECOND);
+    expect(still.collector.counters()).toMatchObject({ sampling: 1, share: 0 });
+    const early = new RecordScript({ budgetPerSecond: 1000 });
+    early.collector.drain(SECOND);
+    for (let i = 0; i < 4000; i++) early.at(SECOND).enter();
+    early.collector.drain(SECOND);
+    early.collector.drain(2 * SECOND);
+    // 4 budgets in a millisecond would be 4,000 in the second: one connection in 2^12.
+    expect(early.collector.counters()).toMatchObject({ sampling: 4096, pauses: 1 });
+  });
+
   it("stops for the rest of a second that has cost a whole burst, and forgets what was open meanwhile", () => {
     const script = new RecordScript({ budgetPerSecond: 1000 });
     const { collector, kernel } = script;

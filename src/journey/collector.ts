@@ -61,6 +61,9 @@ export const DEFAULT_BUDGET_SHARE = 0.02;
 /** One second may cost so many budgets before fewer connections are recorded: a person with a script is no load. */
 const BURST = 4;
 
+/** A second that stopped at once is taken to have recorded for so long: what it would have cost must be a number. */
+const SHORTEST_NS: Ns = MILLISECOND;
+
 /** Sampling goes no further down than one connection in 2^MASK_BITS_MAX. */
 const MASK_BITS_MAX = 16;
 
@@ -296,7 +299,7 @@ export class Collector {
     }
     const usedNs = readNs - this.windowReadNs;
     // What the whole second would have cost, had it not stopped.
-    const recordedNs = this.isPaused ? this.pausedNs - this.windowNs : elapsedNs;
+    const recordedNs = this.isPaused ? Math.max(this.pausedNs - this.windowNs, SHORTEST_NS) : elapsedNs;
     const budgets = this.budgetsSpent(elapsedNs, usedNs) * (elapsedNs / recordedNs);
     this.share = usedNs > 0 ? this.windowSpentNs / usedNs : 0;
     this.windowReadNs = readNs;
@@ -310,7 +313,8 @@ export class Collector {
   /** What the present window has cost, as a multiple of what `elapsedNs` (by `readNs`: `usedNs`) may cost. */
   private budgetsSpent(elapsedNs: Ns, usedNs: Ns): number {
     const byRecords = ((this.windowRecords / elapsedNs) * SECOND) / this.budgetPerSecond;
-    return this.readNs === null ? byRecords : Math.min(byRecords, this.windowSpentNs / usedNs / this.budgetShare);
+    if (this.readNs === null || usedNs <= 0) return byRecords;
+    return Math.min(byRecords, this.windowSpentNs / usedNs / this.budgetShare);
   }
 
   private adapt(budgets: number): void {
