@@ -26,7 +26,7 @@ import type { FileSystem } from "./socket/file-system.ts";
 import { ProcessTable } from "./socket/process-table.ts";
 import { RingPort } from "./socket/ring-port.ts";
 import { RingServer } from "./socket/ring-server.ts";
-import { SyscallRings } from "./socket/rings.ts";
+import { DEFAULT_RING_SIZES, type RingSizes, SyscallRings } from "./socket/rings.ts";
 import { Tcp } from "./transport/tcp/tcp.ts";
 import { Udp } from "./transport/udp/udp.ts";
 
@@ -44,6 +44,12 @@ export interface StackOptions {
   /** Its processes count up from here; default 1. */
   readonly firstPid?: number;
 }
+
+/**
+ * Rings of a process in the kernel's own thread: calls run as they are made and what comes meanwhile is one softirq's
+ * work, so few records are in use. A ring is walked from end to end, and a small one stays in the cache.
+ */
+const INLINE_RING_SIZES: RingSizes = { ...DEFAULT_RING_SIZES, submissions: 64, completions: 512 };
 
 /** How a process in the kernel's own thread differs from the default. */
 export interface ProcessOptions extends Partial<Omit<InlineProcessOptions, "port" | "timers" | "pid">> {
@@ -141,7 +147,7 @@ export class Stack {
   /** A process in this thread: its system calls run as they are made. */
   spawn(options: ProcessOptions): InlineProcess {
     const { clock, timers, trace, pool } = this.env;
-    const rings = new SyscallRings();
+    const rings = new SyscallRings(INLINE_RING_SIZES);
     let inline: InlineProcess | null = null;
     const server = this.attachProcess(options.name, rings, () => inline?.wake());
     const { pid } = server.process;

@@ -118,6 +118,25 @@ describe("Timers", () => {
     expect(log).toEqual(["self@10", "self@20", "other@25", "self@30"]);
   });
 
+  it("says when a timer is idle: fired and not armed again, or cancelled and out of the heap", () => {
+    const timers = new Timers();
+    const idle: unknown[] = [];
+    const note = (timer: Timer) => idle.push(timer.owner);
+    let again = 1;
+    const rearmed: Timer = new Timer(() => again-- > 0 && timers.arm(rearmed, 20), "rearmed", note);
+    const cancelled = new Timer(() => {}, "cancelled", note);
+    const forgotten = new Timer(() => {}, "forgotten", note);
+    for (const [i, timer] of [rearmed, cancelled, forgotten].entries()) timers.arm(timer, 10 + i);
+    timers.cancel(cancelled);
+    timers.forget(forgotten);
+    expect(timers.fireOne(15)).toBe(true);
+    expect(idle).toEqual([]);
+    expect(timers.deadline()).toBe(20);
+    expect(idle).toEqual(["cancelled"]);
+    expect(timers.fireOne(20)).toBe(true);
+    expect(idle).toEqual(["cancelled", "rearmed"]);
+  });
+
   it("holds one heap entry however often a deadline moves later", () => {
     const timers = new Timers();
     let fired = 0;

@@ -19,11 +19,18 @@ export class Timer {
   order = 0;
   readonly fire: (nowNs: Ns, owner: unknown) => void;
   /** Whose timer it is: so that many can share one `fire`. */
-  readonly owner: unknown;
+  owner: unknown;
+  /** Called when it is neither armed nor in the heap any more, for those who lend timers; not after `forget`. */
+  readonly idle: ((timer: Timer) => void) | null;
 
-  constructor(fire: (nowNs: Ns, owner: unknown) => void, owner?: unknown) {
+  constructor(
+    fire: (nowNs: Ns, owner: unknown) => void,
+    owner?: unknown,
+    idle: ((timer: Timer) => void) | null = null,
+  ) {
     this.fire = fire;
     this.owner = owner;
+    this.idle = idle;
   }
 
   get armed(): boolean {
@@ -78,6 +85,7 @@ export class Timers {
     this.remove(0);
     timer.deadlineNs = NEVER;
     timer.fire(nowNs, timer.owner);
+    if (timer.idle !== null && timer.heapIndex < 0) timer.idle(timer);
     return true;
   }
 
@@ -91,8 +99,12 @@ export class Timers {
     for (;;) {
       const top = this.heap[0];
       if (top === undefined || (top.deadlineNs === this.keysNs[0] && top.order === this.keyOrders[0])) return top;
-      if (top.deadlineNs === NEVER) this.remove(0);
-      else this.down(0, top, top.deadlineNs, top.order);
+      if (top.deadlineNs === NEVER) {
+        this.remove(0);
+        if (top.idle !== null) top.idle(top);
+      } else {
+        this.down(0, top, top.deadlineNs, top.order);
+      }
     }
   }
 

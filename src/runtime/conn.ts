@@ -107,15 +107,7 @@ export class StreamConn implements Conn, TokenOwner, Sender {
 
   /** When what happened; a record of its own. */
   get timing(): ConnTiming {
-    const { netpoll, token } = this;
-    return {
-      synNs: netpoll.timeOf(token, TimeKind.syn),
-      establishedNs: netpoll.timeOf(token, TimeKind.established),
-      acceptedNs: netpoll.timeOf(token, TimeKind.accepted),
-      arrivedNs: netpoll.timeOf(token, TimeKind.arrived),
-      queuedNs: netpoll.timeOf(token, TimeKind.queued),
-      readNs: netpoll.timeOf(token, TimeKind.read),
-    };
+    return this.netpoll.timingOf(this.token);
   }
 
   /** Keeps a moment for `timing`. */

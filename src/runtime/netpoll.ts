@@ -12,7 +12,7 @@ import type { Tracepoints } from "../base/tracepoints.ts";
 import { EPOLL_CTL_ADD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_MORE, SOCK_CLOEXEC } from "../socket/constants.ts";
 import { type Completion, type SyscallPort, SysOp } from "../socket/syscall-port.ts";
 import { Deadlines } from "./deadlines.ts";
-import type { Endpoint } from "./port.ts";
+import type { ConnTiming, Endpoint } from "./port.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { ChunkPool } from "./write-buffer.ts";
 
@@ -43,8 +43,10 @@ export const TimeKind = {
 } as const;
 export type TimeKind = (typeof TimeKind)[keyof typeof TimeKind];
 const TIME_KINDS = 6;
-/** Owners whose moments share an array. */
-const TIME_BLOCK = 64;
+/** Owners whose moments share an array: a power of two. */
+const TIME_BLOCK_BITS = 6;
+const TIME_BLOCK = 1 << TIME_BLOCK_BITS;
+const NO_TIMES = new Float64Array(TIME_KINDS);
 
 /** A connection with bytes to send. */
 export interface Sender {
@@ -138,7 +140,7 @@ export class Netpoll {
       this.generations.push(0);
     }
     this.owners[slot] = owner;
-    this.times[Math.floor(slot / TIME_BLOCK)]?.fill(0, timeAt(slot, 0), timeAt(slot, TIME_KINDS));
+    this.times[slot >>> TIME_BLOCK_BITS]?.fill(0, timeAt(slot, 0), timeAt(slot, TIME_KINDS));
     return ((this.generations[slot] as number) << GENERATION_SHIFT) | (slot << KIND_BITS);
   }
 
@@ -162,16 +164,25 @@ export class Netpoll {
   /** Keeps a moment of the owner of `token`. */
   setTime(token: number, kind: TimeKind, atNs: Ns): void {
     const slot = (token >>> KIND_BITS) & SLOT_MASK;
-    const block = Math.floor(slot / TIME_BLOCK);
+    const block = slot >>> TIME_BLOCK_BITS;
     while (this.times.length <= block) this.times.push(new Float64Array(TIME_BLOCK * TIME_KINDS));
     (this.times[block] as Float64Array)[timeAt(slot, kind)] = atNs;
   }
 
-  /** The moment kept, 0 if none was or the slot is another's by now. */
-  timeOf(token: number, kind: TimeKind): Ns {
+  /** A record of the moments kept; 0 for what was not, and for all if the slot is another's by now. */
+  timingOf(token: number): ConnTiming {
     const slot = (token >>> KIND_BITS) & SLOT_MASK;
-    if (this.generations[slot] !== token >>> GENERATION_SHIFT) return 0;
-    return this.times[Math.floor(slot / TIME_BLOCK)]?.[timeAt(slot, kind)] ?? 0;
+    const isOurs = this.generations[slot] === token >>> GENERATION_SHIFT;
+    const times = (isOurs ? this.times[slot >>> TIME_BLOCK_BITS] : undefined) ?? NO_TIMES;
+    const at = times === NO_TIMES ? 0 : timeAt(slot, 0);
+    return {
+      synNs: times[at + TimeKind.syn] as Ns,
+      establishedNs: times[at + TimeKind.established] as Ns,
+      acceptedNs: times[at + TimeKind.accepted] as Ns,
+      arrivedNs: times[at + TimeKind.arrived] as Ns,
+      queuedNs: times[at + TimeKind.queued] as Ns,
+      readNs: times[at + TimeKind.read] as Ns,
+    };
   }
 
   /** Calls the owner of `token` back at `atNs`; NEVER takes that back. */
@@ -322,6 +333,8 @@ export class Netpoll {
   /** Lets dirty connections send, oldest first, until the port has no room: the rest keep their turn. */
   sendDirty(): void {
     const dirty = this.dirty;
+    // Asked after every step: mostly there is nothing, and emptying an array is a call into the engine.
+    if (dirty.length === 0) return;
     let done = 0;
     while (done < dirty.length && (dirty[done] as Sender).sendPending()) done++;
     if (done === dirty.length) dirty.length = 0;
@@ -440,7 +453,7 @@ class PendingCall implements TokenOwner {
 }
 
 function timeAt(slot: number, kind: number): number {
-  return (slot % TIME_BLOCK) * TIME_KINDS + kind;
+  return (slot & (TIME_BLOCK - 1)) * TIME_KINDS + kind;
 }
 
 /** The number under which a deadline is kept. */

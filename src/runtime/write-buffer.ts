@@ -4,6 +4,7 @@
  * A chunk fits what is written or is the next size after the one before: a short answer touches 1 KB, bulk moves in
  * 64 KB pieces. The pool keeps a bounded number of each size.
  */
+import { copyBytes } from "../base/copy.ts";
 
 /** Sizes of chunks, smallest first. */
 const CHUNK_BYTES = [1024, 8192, 65536] as const;
@@ -78,8 +79,7 @@ export class WriteBuffer {
     while (left > 0) {
       const chunk = this.room(left);
       const n = Math.min(left, chunk.bytes.length - chunk.end);
-      if (from === 0 && n === bytes.length) chunk.bytes.set(bytes, chunk.end);
-      else chunk.bytes.set(bytes.subarray(from, from + n), chunk.end);
+      copyBytes(bytes, from, chunk.bytes, chunk.end, n);
       chunk.end += n;
       from += n;
       left -= n;

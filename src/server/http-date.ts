@@ -1,4 +1,5 @@
 /** Dates as HTTP writes them: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7, IMF-fixdate). */
+import { latin1Bytes } from "../proto/http1/text.ts";
 
 const DAYS = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"] as const;
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"] as const;
@@ -39,19 +40,19 @@ function two(n: number): string {
 export class DateLine {
   private readonly originUnixSeconds: number;
   private second = Number.NaN;
-  private line = "";
+  private line: Uint8Array = new Uint8Array(0);
 
   /** `originUnixNs`: wall-clock time at which the runtime's clock was 0. */
   constructor(originUnixNs: number | bigint) {
     this.originUnixSeconds = Number(originUnixNs) / 1e9;
   }
 
-  /** "Date: …\r\n" at the runtime's `nowNs`. */
-  at(nowNs: number): string {
+  /** "Date: …\r\n" at the runtime's `nowNs`; not to be written to. */
+  at(nowNs: number): Uint8Array {
     const second = Math.floor(this.originUnixSeconds + nowNs / 1e9);
     if (second !== this.second) {
       this.second = second;
-      this.line = `Date: ${httpDate(second)}\r\n`;
+      this.line = latin1Bytes(`Date: ${httpDate(second)}\r\n`);
     }
     return this.line;
   }

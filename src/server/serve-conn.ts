@@ -16,6 +16,7 @@ import { Headers, LocalProtocolError } from "../proto/http1/headers.ts";
 import { ParseEvent } from "../proto/http1/request-parser.ts";
 import type { ResponseEncoder } from "../proto/http1/response-encoder.ts";
 import { statusText } from "../proto/http1/status-text.ts";
+import { latin1Bytes } from "../proto/http1/text.ts";
 import { TextBuffer } from "../proto/http1/text-buffer.ts";
 import { type Conn, type Goroutine, PARKED } from "../runtime/port.ts";
 import type { Exchange } from "./exchange.ts";
@@ -40,6 +41,9 @@ const KEPT_IDLE_BYTES = 4096;
 
 const NO_BYTES = new Uint8Array(0);
 const CLIENT_GONE = 499;
+
+const SERVER_TIMING = latin1Bytes("Server-Timing: ");
+const CRLF = latin1Bytes("\r\n");
 
 interface BodyWaiter {
   readonly into: Uint8Array;
@@ -195,7 +199,7 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
     if (this.request !== null) this.parser.head.detach();
     const left = this.end - this.at;
     if (left > this.kept.length || (left === 0 && this.kept.length > KEPT_IDLE_BYTES)) this.kept = new Uint8Array(left);
-    this.kept.set(this.input.subarray(this.at, this.end));
+    if (left > 0) this.kept.set(this.input.subarray(this.at, this.end));
     this.input = left > 0 ? this.kept : NO_BYTES;
     this.at = 0;
     this.end = left;
@@ -278,7 +282,7 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
     encoder.begin(false, 1, false);
     const { headText } = core;
     encoder.beginHead(headText, status);
-    headText.add(core.dateLine());
+    headText.addBytes(core.dateLine());
     encoder.endHead(headText, status, headers, body.length);
     encoder.take(body.length);
     seen.responseBegin(conn.sentBytes);
@@ -624,11 +628,11 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
 
   addOwnFields(out: TextBuffer): void {
     const { core } = this;
-    out.add(core.dateLine());
+    out.addBytes(core.dateLine());
     if (!core.hasServerTiming) return;
-    out.add("Server-Timing: ");
+    out.addBytes(SERVER_TIMING);
     this.addServerTiming(out);
-    out.add("\r\n");
+    out.addBytes(CRLF);
   }
 
   headMade(p0: number): void {
@@ -687,7 +691,7 @@ export class ServeConn implements RequestSource, ResponseSink, ConnectionInfo {
   }
 
   private addServerTiming(out: TextBuffer): void {
-    addServerTiming(out, this.seen.timing, this.conn.timing, this.core.runtime.clock.nowNs);
+    addServerTiming(out, this.seen.timing, this.conn, this.core.runtime.clock.nowNs);
   }
 
   async burn(durationNs: Ns): Promise<void> {

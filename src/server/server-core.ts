@@ -39,6 +39,7 @@ const BUFFERS_MAX = 256;
 const EXCHANGES_MAX = 1024;
 /** Requests served before the process's other goroutines get a turn, however many are pipelined. */
 const REQUESTS_PER_TURN = 64;
+const NO_LINE = new Uint8Array(0);
 
 export class ServerCore {
   readonly runtime: Runtime;
@@ -81,9 +82,9 @@ export class ServerCore {
     this.onError = onError;
   }
 
-  /** The Date field's line; "" if nobody said what time it is (RFC 9110 §6.6.1: then there must be none). */
-  dateLine(): string {
-    return this.date === null ? "" : this.date.at(this.runtime.clock.nowNs);
+  /** The Date field's line; empty if nobody said what time it is (RFC 9110 §6.6.1: then there must be none). */
+  dateLine(): Uint8Array {
+    return this.date === null ? NO_LINE : this.date.at(this.runtime.clock.nowNs);
   }
 
   /** Counts a request; false when other goroutines should have a turn first. */

@@ -4,8 +4,25 @@
  */
 import type { StageName } from "../base/stages.ts";
 import type { Ns } from "../base/time.ts";
+import { latin1Bytes } from "../proto/http1/text.ts";
 import type { TextBuffer } from "../proto/http1/text-buffer.ts";
 import type { ConnTiming } from "../runtime/port.ts";
+
+const SEPARATOR = ", ";
+
+/** What stands before a duration, as bytes; the first one goes without its separator. */
+const metric = (stage: StageName): Uint8Array => latin1Bytes(`${SEPARATOR}${stage};dur=`);
+const Metric = {
+  synQueue: metric("syn-queue"),
+  acceptQueue: metric("accept-queue"),
+  softirq: metric("softirq"),
+  receiveQueue: metric("receive-queue"),
+  parse: metric("parse"),
+  route: metric("route"),
+  process: metric("process"),
+  client: metric("client"),
+  handler: metric("handler"),
+} as const;
 
 /** What the server itself saw of one request, in ns; 0 = did not happen. */
 export class RequestTiming {
@@ -49,32 +66,33 @@ export class RequestTiming {
 export function addServerTiming(
   out: TextBuffer,
   own: Readonly<RequestTiming>,
-  conn: Readonly<ConnTiming>,
+  conn: { readonly timing: Readonly<ConnTiming> },
   nowNs: Ns,
 ): void {
   const from = out.length;
-  if (own.isFirst && conn.synNs > 0) {
-    add(out, from, "syn-queue;dur=", conn.establishedNs - conn.synNs);
-    add(out, from, "accept-queue;dur=", conn.acceptedNs - conn.establishedNs);
+  // The record is made anew for whoever asks, and only a first request needs it.
+  const handshake = own.isFirst ? conn.timing : null;
+  if (handshake !== null && handshake.synNs > 0) {
+    add(out, from, Metric.synQueue, handshake.establishedNs - handshake.synNs);
+    add(out, from, Metric.acceptQueue, handshake.acceptedNs - handshake.establishedNs);
   }
   if (own.readNs > 0 && own.queuedNs > 0) {
-    if (own.arrivedNs > 0) add(out, from, "softirq;dur=", own.queuedNs - own.arrivedNs);
+    if (own.arrivedNs > 0) add(out, from, Metric.softirq, own.queuedNs - own.arrivedNs);
     // Bytes that came before accept waited there: that time has its name already.
-    add(out, from, "receive-queue;dur=", own.readNs - Math.max(own.queuedNs, own.isFirst ? conn.acceptedNs : 0));
+    add(out, from, Metric.receiveQueue, own.readNs - Math.max(own.queuedNs, handshake?.acceptedNs ?? 0));
   }
-  add(out, from, "parse;dur=", own.parseNs);
+  add(out, from, Metric.parse, own.parseNs);
   if (own.handlerBeginNs > 0) {
     const waits = own.bodyWaitNs + own.writeWaitNs + own.ownWaitNs;
-    add(out, from, "route;dur=", own.routeNs);
-    add(out, from, "process;dur=", nowNs - own.handlerBeginNs - waits);
-    if (own.bodyWaitNs > 0) add(out, from, "client;dur=", own.bodyWaitNs);
-    if (own.ownWaitNs > 0) add(out, from, "handler;dur=", own.ownWaitNs);
+    add(out, from, Metric.route, own.routeNs);
+    add(out, from, Metric.process, nowNs - own.handlerBeginNs - waits);
+    if (own.bodyWaitNs > 0) add(out, from, Metric.client, own.bodyWaitNs);
+    if (own.ownWaitNs > 0) add(out, from, Metric.handler, own.ownWaitNs);
   }
 }
 
-function add(out: TextBuffer, from: number, metric: `${StageName};dur=`, durationNs: Ns): void {
-  if (out.length > from) out.add(", ");
-  addMilliseconds(out.add(metric), durationNs);
+function add(out: TextBuffer, from: number, metric: Uint8Array, durationNs: Ns): void {
+  addMilliseconds(out.addBytes(metric, out.length > from ? 0 : SEPARATOR.length), durationNs);
 }
 
 /** ns as ms with three decimals; what looks negative (times of two clocks) is 0. */

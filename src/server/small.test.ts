@@ -20,7 +20,8 @@ describe("httpDate", () => {
 
   it("is made from the runtime's clock and its origin", () => {
     const clock = new ManualClock(1.5e9);
-    expect(new DateLine(784_111_776_000_000_000n).at(clock.nowNs)).toBe("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
+    const line = new DateLine(784_111_776_000_000_000n).at(clock.nowNs);
+    expect(String.fromCharCode(...line)).toBe("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
   });
 });
 

@@ -33,7 +33,6 @@ export class EpollEvents {
 /** A watched file (Linux struct epitem), standing in the file's wait queue. */
 export class EpollItem extends WaitEntry implements FileWatch {
   readonly epoll: EpollFile;
-  readonly file: File;
   readonly fd: number;
   events: number;
   data: number;
@@ -48,13 +47,17 @@ export class EpollItem extends WaitEntry implements FileWatch {
   /** @internal items of the same descriptor */
   nextOfFd: EpollItem | null = null;
 
-  constructor(epoll: EpollFile, file: File, fd: number, events: number, data: number) {
+  constructor(epoll: EpollFile, fd: number, events: number, data: number) {
     super();
     this.epoll = epoll;
-    this.file = file;
     this.fd = fd;
     this.events = events;
     this.data = data;
+  }
+
+  /** The file; a file is its own wait queue. Not once the item is forgotten. */
+  get file(): File {
+    return this.queue as File;
   }
 
   override wake(key: number): boolean {
@@ -171,8 +174,9 @@ export class EpollFile extends File {
   protected override release(): void {
     for (const fd of this.items.keys()) {
       for (let item = this.items[fd]; item; item = this.items[fd]) {
+        const { file } = item;
         this.forget(item);
-        item.file.removeWatch(item);
+        file.removeWatch(item);
       }
     }
   }
@@ -200,7 +204,7 @@ export class EpollFile extends File {
 
   private addItem(fd: number, file: File, events: number, data: number): number {
     if (this.count >= k.MAX_EPOLL_WATCHES) return -Errno.ENOSPC;
-    const item = new EpollItem(this, file, fd, events | ALWAYS, data);
+    const item = new EpollItem(this, fd, events | ALWAYS, data);
     item.nextOfFd = this.items[fd] ?? null;
     while (this.items.length < fd) this.items.push(null);
     this.items[fd] = item;

@@ -29,12 +29,11 @@ export abstract class File extends WaitQueue {
   flags: number;
   /** Epoll items that watch it; mostly one. */
   private firstWatch: FileWatch | null = null;
-  protected readonly context: SocketContext;
+  declare protected readonly context: SocketContext;
   private references = 0;
 
   constructor(context: SocketContext, flags: number) {
-    super(context.counts);
-    this.context = context;
+    super(context);
     this.flags = flags;
     this.inode = context.nextInode();
     context.counts.files++;

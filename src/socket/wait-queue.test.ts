@@ -13,7 +13,7 @@ class Listener extends WaitEntry {
 
 function queue() {
   const counts = new SocketCounts();
-  const waiters = new WaitQueue(counts);
+  const waiters = new WaitQueue({ counts });
   const told: string[] = [];
   const add = (name: string, exclusive: boolean, accepts = true) => {
     const entry = new Listener(() => {

@@ -34,10 +34,11 @@ export class WaitQueue {
   private tail: WaitEntry | null = null;
   /** The entry that is told next while a wake-up is under way. */
   private cursor: WaitEntry | null = null;
-  private readonly counts: SocketCounts;
+  /** Who counts the entries; a file has more to do with it. */
+  protected readonly context: { readonly counts: SocketCounts };
 
-  constructor(counts: SocketCounts) {
-    this.counts = counts;
+  constructor(context: { readonly counts: SocketCounts }) {
+    this.context = context;
   }
 
   /** How many wait; linear, for tests and leak checks. */
@@ -70,7 +71,7 @@ export class WaitQueue {
       else this.tail = entry;
       this.head = entry;
     }
-    this.counts.waitEntries++;
+    this.context.counts.waitEntries++;
   }
 
   /** Removes `entry` if it is here. Allowed during a wake-up. */
@@ -82,7 +83,7 @@ export class WaitQueue {
     if (entry.next) entry.next.prev = entry.prev;
     else this.tail = entry.prev;
     entry.queue = entry.prev = entry.next = null;
-    this.counts.waitEntries--;
+    this.context.counts.waitEntries--;
   }
 
   /**

@@ -6,6 +6,7 @@
  */
 import { type Headers, LocalProtocolError } from "./headers.ts";
 import { statusText } from "./status-text.ts";
+import { latin1Bytes } from "./text.ts";
 import type { TextBuffer } from "./text-buffer.ts";
 
 /** How the peer knows where the body ends. */
@@ -22,6 +23,12 @@ export type Framing = (typeof Framing)[keyof typeof Framing];
 
 /** What closes every chunked body (no trailers). */
 export const LAST_CHUNK = "0\r\n\r\n";
+
+/** What nearly every head has, as bytes. */
+const STATUS_200 = latin1Bytes("HTTP/1.1 200 OK\r\n");
+const CONTENT_LENGTH = latin1Bytes("Content-Length: ");
+const COLON = latin1Bytes(": ");
+const CRLF = latin1Bytes("\r\n");
 
 export class ResponseEncoder {
   framing: Framing = Framing.none;
@@ -64,7 +71,7 @@ export class ResponseEncoder {
     if (!Number.isInteger(status) || status < 200 || status > 999)
       throw new LocalProtocolError(`invalid final status ${status}`);
     out.clear();
-    if (status === 200) out.add("HTTP/1.1 200 OK\r\n");
+    if (status === 200) out.addBytes(STATUS_200);
     else out.add("HTTP/1.1 ").addNumber(status).add(" ").add(statusText(status)).add("\r\n");
   }
 
@@ -91,7 +98,7 @@ export class ResponseEncoder {
     this.frame(out, status, declared >= 0 ? declared : bodyLength);
     if (!this.keepAlive) out.add("Connection: close\r\n");
     else if (this.minorVersion === 0) out.add("Connection: keep-alive\r\n");
-    out.add("\r\n");
+    out.addBytes(CRLF);
     this.started = true;
   }
 
@@ -134,11 +141,11 @@ export class ResponseEncoder {
 }
 
 function addField(out: TextBuffer, name: string, value: string): void {
-  out.add(name).add(": ").add(value).add("\r\n");
+  out.add(name).addBytes(COLON).add(value).addBytes(CRLF);
 }
 
 function addLength(out: TextBuffer, length: number): void {
-  out.add("Content-Length: ").addNumber(length).add("\r\n");
+  out.addBytes(CONTENT_LENGTH).addNumber(length).addBytes(CRLF);
 }
 
 /** The chunk-size line before `length` data bytes. */

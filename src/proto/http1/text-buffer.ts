@@ -27,6 +27,15 @@ export class TextBuffer {
     return this;
   }
 
+  /** Appends bytes from `from` on (*borrowed*): what is always the same is better kept as bytes than as text. */
+  addBytes(text: Uint8Array, from = 0): this {
+    const length = text.length - from;
+    const at = this.reserve(length);
+    const { bytes } = this;
+    for (let i = 0; i < length; i++) bytes[at + i] = text[from + i];
+    return this;
+  }
+
   /** Appends a whole number ≥ 0 in decimal, with zeros in front up to `digits`. */
   addNumber(value: number, digits = 1): this {
     let count = 1;

@@ -71,7 +71,6 @@ export function processAck(tcp: TcpContext, tcb: Tcb, segment: Segment, slow: bo
     if (hasSack) processSack(tcp, tcb, segment, outcome);
   }
   if (outcome.advanced) {
-    tcb.bytesAcked += ackOffset - Math.max(0, tcb.sndUnaOffset);
     tcb.setSndUna(ackOffset);
     tcb.timeouts = 0;
   }
@@ -97,9 +96,10 @@ function onAckOfData(tcp: TcpContext, tcb: Tcb, ackOffset: number, outcome: AckO
   controlWindow(tcp, tcb, outcome);
   resendAfter(tcp, tcb, outcome);
   if (outcome.advanced && tcp.traced(tcb.connId)) {
-    const acked = Math.min(Math.max(ackOffset, 0), tcb.sendQueue.endOffset);
+    const acked = Math.min(Math.max(ackOffset, 0), tcb.writtenOffset);
     tcp.env.trace.stamp(Point.acked, tcb.connId, acked, tcb.cwndSegments * tcb.mssBytes);
   }
+  tcp.dropRetransmitQueue(tcb);
 }
 
 /** What recovery has decided may go again goes, as far as the window now allows (Linux tcp_xmit_recovery). */
@@ -122,7 +122,7 @@ function onAckOfNothing(tcp: TcpContext, tcb: Tcb, outcome: AckOutcome): void {
   if (tcb.probeHighOffset >= 0) onAckOfProbe(tcp, tcb, outcome);
   if (!tcb.hasUnsent || tcb.xmitTimerKind !== XmitTimer.probe) return;
   const lo = tcb.sndNxtOffset;
-  const len = Math.min(tcb.sendQueue.endOffset - lo, tcb.mssBytes);
+  const len = Math.min(tcb.writtenOffset - lo, tcb.mssBytes);
   if (lo + len <= tcb.sndWindowEnd) {
     tcb.backoff = 0;
     tcb.probesStartNs = 0;
@@ -182,6 +182,7 @@ function cleanRetransmitQueue(tcp: TcpContext, tcb: Tcb, ackOffset: number, outc
     tcp.sentSegments.put(head);
   }
   tcb.sendQueue.acknowledge(ackOffset);
+  tcp.dropSendQueue(tcb);
   outcome.reneged = queue.head?.sacked === true;
   const firstRttNs = firstSentNs < 0 || outcome.retransmittedAcked ? -1 : tcp.nowNs - firstSentNs;
   const lastRttNs = firstRttNs < 0 ? -1 : tcp.nowNs - lastSentNs;
@@ -261,6 +262,6 @@ export function isWriteable(tcb: Tcb): boolean {
   if ((tcb.shutdown & Shutdown.send) !== 0) return true;
   if (tcb.starved) return false;
   const queued = tcb.sendQueue.length;
-  const unsent = tcb.sendQueue.endOffset - Math.max(0, tcb.sndNxtOffset);
+  const unsent = tcb.writtenOffset - Math.max(0, tcb.sndNxtOffset);
   return tcb.state !== TcpState.synSent && tcb.sndbufBytes - queued >= queued >>> 1 && unsent < tcb.notsentLowat;
 }

@@ -109,8 +109,7 @@ export function checkAckDue(tcp: TcpContext, tcb: Tcb): void {
   if ((tcb.ackPending & AckPending.scheduled) === 0) return;
   const unacked = tcb.unackedBytes;
   const everySecond =
-    unacked > tcb.rcvMssBytes &&
-    (tcb.rcvNxtOffset - tcb.receiveQueue.readOffset < tcb.rcvLowat || selectWindow(tcb) >= tcb.rcvWnd);
+    unacked > tcb.rcvMssBytes && (tcb.rcvNxtOffset - tcb.readOffset < tcb.rcvLowat || selectWindow(tcb) >= tcb.rcvWnd);
   if (everySecond || inQuickAckMode(tcb) || (tcb.ackPending & AckPending.now) !== 0 || tcb.reassembly.length > 0) {
     sendAck(tcp, tcb);
   } else {

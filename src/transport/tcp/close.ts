@@ -47,7 +47,7 @@ function startFin(tcp: TcpContext, tcb: Tcb): boolean {
 
 function sendFin(tcp: TcpContext, tcb: Tcb): void {
   tcb.finQueued = true;
-  tcb.pushOffset = tcb.sendQueue.endOffset;
+  tcb.pushOffset = tcb.writtenOffset;
   pushPending(tcp, tcb, Nagle.off);
 }
 
@@ -85,6 +85,7 @@ export function close(tcp: TcpContext, tcb: Tcb): void {
     tcp.setState(tcb, TcpState.close);
   } else if (tcb.state !== TcpState.close) {
     tcb.receiveQueue.clear();
+    tcp.dropReceiveQueue(tcb);
     if (unread) {
       // RFC 2525 §2.17: bytes the process never read are lost, and the peer must hear of it.
       tcp.count(MibId.TcpExtTCPAbortOnClose);

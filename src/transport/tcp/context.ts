@@ -17,15 +17,15 @@ import type { SkBuff } from "../../skb/skb.ts";
 import { TcpState } from "../port.ts";
 import { AckOutcome } from "./ack-outcome.ts";
 import { congestionControl } from "./congestion/choice.ts";
-import { MAX_CONNECTIONS } from "./constants.ts";
+import { MAX_CONNECTIONS, MAX_IDLE_RECORDS } from "./constants.ts";
 import { EndpointList } from "./endpoints.ts";
 import { IsnGenerator } from "./isn.ts";
 import { ConnectionTable, ListenerTable } from "./lookup.ts";
 import { PortTable } from "./ports.ts";
-import { ReceiveRecords } from "./receive-queue.ts";
-import { SentSegmentPool } from "./retransmit-queue.ts";
+import { type ReceiveQueue, ReceiveRecords } from "./receive-queue.ts";
+import { NOTHING_IN_FLIGHT, SentSegmentPool } from "./retransmit-queue.ts";
 import { Segment } from "./segment-info.ts";
-import { SendPagePool } from "./send-queue.ts";
+import { SendPagePool, type SendQueue } from "./send-queue.ts";
 import { type RequestSock, type Sock, Tcb } from "./tcb.ts";
 import { TcbRows } from "./tcb-fields.ts";
 import type { TimeWaitList } from "./time-wait.ts";
@@ -45,6 +45,12 @@ export interface TcpHooks {
 /** How segments leave unless a socket asks otherwise: path MTU discovery on. */
 function defaultOutputOptions(ttl: number): OutputOptions {
   return { dontFragment: true, ttl, tos: 0 };
+}
+
+/** *Takes* an idle timer into `free`; what is too many is left to the collector. */
+function putTimer(free: Timer[], timer: Timer): void {
+  timer.owner = null;
+  if (free.length < MAX_IDLE_RECORDS) free.push(timer);
 }
 
 export class TcpContext {
@@ -79,6 +85,17 @@ export class TcpContext {
   private readonly onDelack = (_nowNs: Ns, tcb: unknown): void => this.hooks.delackTimeout(tcb as Tcb);
   private readonly onKeepalive = (_nowNs: Ns, tcb: unknown): void => this.hooks.keepaliveTimeout(tcb as Tcb);
   private readonly onSynAck = (_nowNs: Ns, request: unknown): void => this.hooks.synAckTimeout(request as RequestSock);
+  /** Timers no connection needs now: one that waits has none. */
+  private readonly xmitTimers: Timer[] = [];
+  private readonly delackTimers: Timer[] = [];
+  private readonly onXmitIdle = (timer: Timer): void => {
+    (timer.owner as Tcb).xmitTimer = null;
+    putTimer(this.xmitTimers, timer);
+  };
+  private readonly onDelackIdle = (timer: Timer): void => {
+    (timer.owner as Tcb).delackTimer = null;
+    putTimer(this.delackTimers, timer);
+  };
   /** Global budget of challenge ACKs (RFC 5961 §10): when its second began, and what is left. */
   private challengeWindowNs: Ns = Number.NEGATIVE_INFINITY;
   private challengesLeft = 0;
@@ -149,14 +166,58 @@ export class TcpContext {
     this.rows.give({ words: tcb.words, doubles: tcb.doubles, at: tcb.at });
   }
 
+  /** The send queue of `tcb`, to append to. */
+  ownSendQueue(tcb: Tcb): SendQueue {
+    if (tcb.sendQueue === this.sendPages.empty) tcb.sendQueue = this.sendPages.takeQueue(tcb.writtenOffsetAtRest);
+    return tcb.sendQueue;
+  }
+
+  /** Gives the send queue of `tcb` back if it is empty. */
+  dropSendQueue(tcb: Tcb): void {
+    const queue = tcb.sendQueue;
+    if (queue.length > 0 || queue === this.sendPages.empty) return;
+    tcb.writtenOffsetAtRest = queue.endOffset;
+    tcb.sendQueue = this.sendPages.empty;
+    this.sendPages.putQueue(queue);
+  }
+
+  /** The receive queue of `tcb`, to append to. */
+  ownReceiveQueue(tcb: Tcb): ReceiveQueue {
+    const { receiveRecords } = this;
+    if (tcb.receiveQueue === receiveRecords.empty) tcb.receiveQueue = receiveRecords.takeQueue(tcb.bytesReceived);
+    return tcb.receiveQueue;
+  }
+
+  /** Gives the receive queue of `tcb` back if it is empty. */
+  dropReceiveQueue(tcb: Tcb): void {
+    const queue = tcb.receiveQueue;
+    if (queue.length > 0 || queue === this.receiveRecords.empty) return;
+    tcb.receiveQueue = this.receiveRecords.empty;
+    this.receiveRecords.putQueue(queue);
+  }
+
+  /** Gives the retransmission queue of `tcb` back if it is empty. Whoever holds it must look at it no more. */
+  dropRetransmitQueue(tcb: Tcb): void {
+    const queue = tcb.retransmitQueue;
+    if (queue === NOTHING_IN_FLIGHT || !queue.isEmpty) return;
+    tcb.retransmitQueue = NOTHING_IN_FLIGHT;
+    this.sentSegments.putQueue(queue);
+  }
+
   /** Arms the retransmission/probe timer. */
   armXmit(tcb: Tcb, atNs: Ns): void {
-    tcb.xmitTimer ??= new Timer(this.onXmit, tcb);
+    if (tcb.xmitTimer === null) {
+      tcb.xmitTimer = this.xmitTimers.pop() ?? new Timer(this.onXmit, tcb, this.onXmitIdle);
+      tcb.xmitTimer.owner = tcb;
+    }
     this.env.timers.arm(tcb.xmitTimer, Math.max(atNs, this.nowNs));
   }
 
   armDelack(tcb: Tcb, atNs: Ns): void {
-    tcb.delackTimer ??= new Timer(this.onDelack, tcb);
+    if (tcb.delackTimer === null) {
+      tcb.delackTimer = this.delackTimers.pop() ?? new Timer(this.onDelack, tcb, this.onDelackIdle);
+      tcb.delackTimer.owner = tcb;
+    }
     this.env.timers.arm(tcb.delackTimer, atNs);
   }
 
@@ -202,7 +263,7 @@ export class TcpContext {
     if (tcb.closedStamped || tcb.remotePort === 0) return;
     tcb.closedStamped = true;
     if (!this.traced(tcb.connId)) return;
-    const acked = Math.min(Math.max(tcb.sndUnaOffset, 0), tcb.sendQueue.endOffset);
+    const acked = Math.min(Math.max(tcb.sndUnaOffset, 0), tcb.writtenOffset);
     this.env.trace.stamp(Point.closed, tcb.connId, ending, acked);
   }
 

@@ -104,11 +104,11 @@ export function appendTrimmed(tcp: TcpContext, tcb: Tcb, skb: SkBuff): void {
     return;
   }
   if (old > 0) skb.pull(old);
-  const fresh = skb.len;
-  tcb.setRcvNxt(tcb.rcvNxtOffset + fresh);
-  tcb.bytesReceived += fresh;
+  // Before rcvNxt moves: it is where a new queue begins.
+  const queue = tcp.ownReceiveQueue(tcb);
+  tcb.setRcvNxt(tcb.rcvNxtOffset + skb.len);
   tcp.env.drops.delivered();
-  tcb.receiveQueue.append(skb, tcp.nowNs);
+  queue.append(skb, tcp.nowNs);
 }
 
 /** The hole is filled: what stood behind it follows (Linux tcp_ofo_queue). True if it ends with the peer's FIN. */
@@ -171,8 +171,8 @@ export function measureRttByTimestamp(tcp: TcpContext, tcb: Tcb, segment: Segmen
 
 export function stampDelivered(tcp: TcpContext, tcb: Tcb): void {
   if (!tcp.traced(tcb.connId)) return;
-  const bytes = tcb.receiveQueue.endOffset;
-  tcp.env.trace.stamp(Point.delivered, tcb.connId, bytes, tcb.receiveQueue.length);
+  const unread = tcb.receiveQueue.length;
+  tcp.env.trace.stamp(Point.delivered, tcb.connId, tcb.readOffset + unread, unread);
 }
 
 /** The peer's FIN is in order (Linux tcp_fin). */

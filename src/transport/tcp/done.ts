@@ -46,7 +46,9 @@ export function dropSendSide(tcp: TcpContext, tcb: Tcb): void {
   tcb.ackPending = 0;
   tcb.predFlags = 0;
   tcb.retransmitQueue.clear(tcp.sentSegments);
+  tcp.dropRetransmitQueue(tcb);
   tcb.sendQueue.clear();
+  tcp.dropSendQueue(tcb);
   tcb.reassembly.clear(tcp.env.drops, DropReason.tcpClose);
 }
 
@@ -58,6 +60,7 @@ export function destroy(tcp: TcpContext, tcb: Tcb): void {
   if (tcb.localPort !== 0) tcp.ports.release(tcb);
   dropSendSide(tcp, tcb);
   tcb.receiveQueue.clear();
+  tcp.dropReceiveQueue(tcb);
   if (tcb.orphan) tcp.orphanCount--;
   tcp.releaseTcb(tcb);
 }

@@ -202,6 +202,7 @@ function onSynAck(tcp: TcpContext, tcb: Tcb, segment: Segment): void {
   const rttNs = syn !== null && syn.retransmits === 0 ? tcp.nowNs - syn.sentNs : -1;
   const resent = syn !== null && syn.retransmits > 0;
   queue.clear(tcp.sentSegments);
+  tcp.dropRetransmitQueue(tcb);
   tcb.setSndUna(0);
   tcp.cancel(tcb.xmitTimer);
   tcb.xmitTimerKind = 0;

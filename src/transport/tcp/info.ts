@@ -82,7 +82,7 @@ export function tcpInfo(tcp: TcpContext, tcb: Tcb): TcpInfo {
     bytesReceived: tcb.bytesReceived,
     segsOut: tcb.segmentsOut,
     segsIn: tcb.segmentsIn,
-    notsentBytes: Math.max(0, tcb.sendQueue.endOffset - Math.max(0, tcb.sndNxtOffset)),
+    notsentBytes: Math.max(0, tcb.writtenOffset - Math.max(0, tcb.sndNxtOffset)),
     sndWnd: tcb.sndWnd,
     rcvWnd: tcb.receiveWindow(),
     delivered: tcb.deliveredSegments,
@@ -129,7 +129,7 @@ function rowOf(tcp: TcpContext, tcb: Tcb): SocketRow {
 }
 
 function isFinUnacked(tcb: Tcb): boolean {
-  return tcb.finQueued && tcb.sndUnaOffset <= tcb.sendQueue.endOffset;
+  return tcb.finQueued && tcb.sndUnaOffset <= tcb.writtenOffset;
 }
 
 function miniRow(sock: RequestSock | TimeWaitSock): SocketRow {

@@ -169,7 +169,7 @@ describe("wrap-around", () => {
     expect(tcb.rcvNxtOffset).toBe(500);
     tcb.setSndUna(far);
     tcb.setSndNxt(far);
-    tcb.sendQueue.startOffset = tcb.sendQueue.endOffset = far;
+    tcb.writtenOffsetAtRest = far;
     tcb.smallSentOffset = 0;
     host.tcp.setOption(tcb, 6, 1, 1);
     peer.forget();

@@ -238,7 +238,7 @@ function rememberTimestamp(tcp: TcpContext, tcb: Tcb, segment: Segment): void {
 
 /** What the ACK means in the states around ESTABLISHED; false when the connection is over (*takes* the skb then). */
 function advanceState(tcp: TcpContext, tcb: Tcb, skb: SkBuff, segment: Segment): boolean {
-  const finAcked = tcb.finSent && tcb.sndUnaOffset > tcb.sendQueue.endOffset;
+  const finAcked = tcb.finSent && tcb.sndUnaOffset > tcb.writtenOffset;
   switch (tcb.state) {
     case TcpState.synReceived:
       if (tcb.sndUnaOffset < 0) break;

@@ -20,5 +20,5 @@ export function markLost(tcp: TcpContext, tcb: Tcb, segment: SentSegment): void 
 export function stampLost(tcp: TcpContext, tcb: Tcb, segment: SentSegment): void {
   if (!tcp.traced(tcb.connId)) return;
   const lo = Math.max(segment.lo, 0);
-  tcp.env.trace.stamp(Point.lost, tcb.connId, lo, Math.max(lo, Math.min(segment.hi, tcb.sendQueue.endOffset)));
+  tcp.env.trace.stamp(Point.lost, tcb.connId, lo, Math.max(lo, Math.min(segment.hi, tcb.writtenOffset)));
 }

@@ -19,7 +19,7 @@ import {
   TIMEOUT_MIN_NS,
 } from "./constants.ts";
 import type { TcpContext } from "./context.ts";
-import type { SentSegment } from "./retransmit-queue.ts";
+import { NOTHING_IN_FLIGHT, type SentSegment } from "./retransmit-queue.ts";
 import { currentMss, sendProbe, superSegmentBytes, syncMss, transmit } from "./segment.ts";
 import { CaState, Nagle, type Tcb, XmitTimer } from "./tcb.ts";
 
@@ -35,14 +35,14 @@ export function pushPending(tcp: TcpContext, tcb: Tcb, nonagle: number = tcb.non
 
 /** The loop of tcp_write_xmit: cuts and sends segments, or super-segments, until a test refuses. */
 function writeSegments(tcp: TcpContext, tcb: Tcb, nonagle: number): void {
-  const queue = tcb.retransmitQueue;
+  let queue = tcb.retransmitQueue;
   const mss = currentMss(tcb);
   const most = superSegmentBytes(tcb, mss);
   let sent = 0;
   let cwndLimited = false;
   while (tcb.hasUnsent) {
     const lo = tcb.sndNxtOffset;
-    const left = tcb.sendQueue.endOffset - lo;
+    const left = tcb.writtenOffset - lo;
     const one = Math.min(left, mss);
     const isLast = one === left;
     const withFin = isLast && tcb.finQueued;
@@ -72,6 +72,8 @@ function writeSegments(tcp: TcpContext, tcb: Tcb, nonagle: number): void {
     }
     if (!sendNew(tcp, tcb, lo, end, mss)) break;
     sent++;
+    // The first segment in flight brings a queue.
+    queue = tcb.retransmitQueue;
   }
   if (sent > 0 || cwndLimited) validateCwnd(tcp, tcb, cwndLimited || queue.inFlight >= tcb.cwndSegments);
   if (sent > 0) scheduleLossProbe(tcp, tcb, false);
@@ -111,7 +113,7 @@ function shouldDefer(tcp: TcpContext, tcb: Tcb, room: number, mss: number): bool
 
 /** Sends new bytes, as a super-segment if they are more than one, and books them; false if memory was out. */
 function sendNew(tcp: TcpContext, tcb: Tcb, lo: number, end: number, mss: number): boolean {
-  const { endOffset } = tcb.sendQueue;
+  const endOffset = tcb.writtenOffset;
   const withFin = end === endOffset && tcb.finQueued;
   const hi = withFin ? end + 1 : end;
   const isPushed = end === endOffset || (lo < tcb.pushOffset && tcb.pushOffset <= end);
@@ -139,6 +141,7 @@ function sendNew(tcp: TcpContext, tcb: Tcb, lo: number, end: number, mss: number
 
 /** Enters a segment sent for the first time into the retransmission queue (Linux tcp_event_new_data_sent). */
 export function bookNew(tcp: TcpContext, tcb: Tcb, lo: number, hi: number, flags: number, sentNs = tcp.nowNs): void {
+  if (tcb.retransmitQueue === NOTHING_IN_FLIGHT) tcb.retransmitQueue = tcp.sentSegments.takeQueue();
   const queue = tcb.retransmitQueue;
   const wasEmpty = queue.packetsOut === 0;
   queue.append(tcp.sentSegments.take(lo, hi, flags, sentNs));
@@ -193,7 +196,7 @@ export function resend(tcp: TcpContext, tcb: Tcb, segment: SentSegment): number 
     tcp.count(MibId.TcpExtTCPRetransFail);
     return result;
   }
-  queue.markResent(segment, tcp.nowNs);
+  queue.markResent(segment, tcp.nowNs, tcp.sentSegments.nextOrder());
   return 0;
 }
 
@@ -279,7 +282,7 @@ export function writeWakeup(tcp: TcpContext, tcb: Tcb): number {
   const lo = tcb.sndNxtOffset;
   if (tcb.hasUnsent && lo < tcb.sndWindowEnd) {
     const mss = currentMss(tcb);
-    const end = Math.min(tcb.sendQueue.endOffset, tcb.sndWindowEnd, lo + mss);
+    const end = Math.min(tcb.writtenOffset, tcb.sndWindowEnd, lo + mss);
     if (tcb.pushOffset < end) tcb.pushOffset = end;
     if (tcb.retransmitQueue.packetsOut === 0) restartAfterIdle(tcp, tcb);
     return sendNew(tcp, tcb, lo, end, mss) ? 0 : -Errno.ENOBUFS;
@@ -292,7 +295,7 @@ export function writeWakeup(tcp: TcpContext, tcb: Tcb): number {
 export function sendBeyondWindow(tcp: TcpContext, tcb: Tcb): boolean {
   const lo = tcb.sndNxtOffset;
   const mss = currentMss(tcb);
-  const end = Math.min(tcb.sendQueue.endOffset, lo + mss);
+  const end = Math.min(tcb.writtenOffset, lo + mss);
   return end <= tcb.sndWindowEnd && sendNew(tcp, tcb, lo, end, mss);
 }
 

@@ -41,10 +41,16 @@ class Run {
   }
 }
 
-/** What all receive queues of a host share: its frames, and the records of runs and slots that no queue uses now. */
+/**
+ * What all receive queues of a host share: its frames, and what is not in use now of queues and of the records of runs
+ * and slots.
+ */
 export class ReceiveRecords {
   readonly skbs: SkBuffPool;
   readonly arena: Arena;
+  /** The queue of every connection that has nothing to read. It stays empty, and knows no offset. */
+  readonly empty = new ReceiveQueue(this, -1);
+  private readonly queues: ReceiveQueue[] = [];
   private freeRuns: Run | null = null;
   private idleRuns = 0;
   private freeSlots: Slot | null = null;
@@ -90,13 +96,27 @@ export class ReceiveRecords {
     slot.next = this.freeSlots;
     this.freeSlots = slot;
   }
+
+  /** An empty queue of one's own, that begins at `offset`. */
+  takeQueue(offset: number): ReceiveQueue {
+    const queue = this.queues.pop();
+    if (queue === undefined) return new ReceiveQueue(this, offset);
+    queue.readOffset = queue.endOffset = offset;
+    return queue;
+  }
+
+  /** *Takes* a queue back that is empty. */
+  putQueue(queue: ReceiveQueue): void {
+    assert(queue.slots === 0, "receive queue given back that is in use");
+    if (this.queues.length < MAX_IDLE_RECORDS) this.queues.push(queue);
+  }
 }
 
 export class ReceiveQueue {
   /** Stream offset of the next byte a read returns (RFC 9293 has no name; Linux copied_seq). */
-  readOffset = 0;
+  readOffset: number;
   /** Stream offset one past the last byte in order. */
-  endOffset = 0;
+  endOffset: number;
   /** What the queue holds of the receive buffer, in bytes of memory (Linux sk_rmem_alloc). */
   memoryBytes = 0;
   /** Slots owned: stream pages, and frames whose payload stayed in place. */
@@ -108,8 +128,10 @@ export class ReceiveQueue {
   private cursor: Run | null = null;
   private runCount = 0;
 
-  constructor(records: ReceiveRecords) {
+  constructor(records: ReceiveRecords, offset: number) {
     this.records = records;
+    this.readOffset = offset;
+    this.endOffset = offset;
   }
 
   /** Bytes a read can take. */
@@ -122,6 +144,7 @@ export class ReceiveQueue {
    * page to copy to, the payload stays in its slot.
    */
   append(skb: SkBuff, nowNs: Ns): void {
+    assert(this.readOffset >= 0, "the receive queue that all share stays empty");
     const len = skb.len;
     const size = skb.end - skb.head;
     const { arena, skbs } = this.records;

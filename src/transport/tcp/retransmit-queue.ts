@@ -6,6 +6,7 @@
  * believed lost, retransOut were sent again and not yet acknowledged, and sackedOut have reached the peer (duplicate
  * ACKs, or SACK).
  */
+import { assert } from "../../base/assert.ts";
 import type { Ns } from "../../base/time.ts";
 import { MAX_IDLE_RECORDS } from "./constants.ts";
 
@@ -18,7 +19,7 @@ export class SentSegment {
   /** When it was last sent; when it was first sent. */
   sentNs: Ns = 0;
   firstSentNs: Ns = 0;
-  /** The how-manieth transmission of the connection the last one was: many share one reading of the clock. */
+  /** The how-manieth transmission of the host the last one was: many share one reading of the clock. */
   order = 0;
   /** How often it was sent again. */
   retransmits = 0;
@@ -31,10 +32,13 @@ export class SentSegment {
   next: SentSegment | null = null;
 }
 
-/** Pool of `SentSegment`s of one host. */
+/** Pool of the `SentSegment`s of one host, and of the queues they stand in: only who waits for an ACK has one. */
 export class SentSegmentPool {
   private free: SentSegment | null = null;
   private idle = 0;
+  private readonly queues: RetransmitQueue[] = [];
+  /** Transmissions so far. */
+  private sends = 0;
 
   take(lo: number, hi: number, flags: number, nowNs: Ns): SentSegment {
     const segment = this.free ?? new SentSegment();
@@ -45,6 +49,7 @@ export class SentSegmentPool {
     segment.flags = flags;
     segment.sentNs = nowNs;
     segment.firstSentNs = nowNs;
+    segment.order = ++this.sends;
     segment.retransmits = 0;
     segment.lost = false;
     segment.retransmitted = false;
@@ -59,14 +64,28 @@ export class SentSegmentPool {
     segment.next = this.free;
     this.free = segment;
   }
+
+  /** An empty queue of one's own. */
+  takeQueue(): RetransmitQueue {
+    return this.queues.pop() ?? new RetransmitQueue();
+  }
+
+  /** *Takes* a queue back that is empty. */
+  putQueue(queue: RetransmitQueue): void {
+    assert(queue.isEmpty && queue !== NOTHING_IN_FLIGHT, "retransmit queue given back that is in use");
+    if (this.queues.length < MAX_IDLE_RECORDS) this.queues.push(queue);
+  }
+
+  /** The order of a transmission that happens now. */
+  nextOrder(): number {
+    return ++this.sends;
+  }
 }
 
 export class RetransmitQueue {
   head: SentSegment | null = null;
   tail: SentSegment | null = null;
   packetsOut = 0;
-  /** Transmissions so far. */
-  private sends = 0;
   lostOut = 0;
   retransOut = 0;
   /** Segments that reached the peer out of order: by SACK, or as many as there were duplicate ACKs (NewReno). */
@@ -77,12 +96,16 @@ export class RetransmitQueue {
     return this.packetsOut - this.sackedOut - this.lostOut + this.retransOut;
   }
 
+  /** It says nothing: the connection can do without it. */
+  get isEmpty(): boolean {
+    return this.packetsOut === 0 && this.sackedOut === 0;
+  }
+
   append(segment: SentSegment): void {
     if (this.tail === null) this.head = segment;
     else this.tail.next = segment;
     this.tail = segment;
     this.packetsOut++;
-    segment.order = ++this.sends;
   }
 
   /** Takes the head, acknowledged, out of the counts. The caller puts the record back into the pool. */
@@ -145,9 +168,9 @@ export class RetransmitQueue {
   }
 
   /** A segment was sent again. */
-  markResent(segment: SentSegment, nowNs: Ns): void {
+  markResent(segment: SentSegment, nowNs: Ns, order: number): void {
     segment.sentNs = nowNs;
-    segment.order = ++this.sends;
+    segment.order = order;
     segment.retransmits++;
   }
 
@@ -184,3 +207,6 @@ export class RetransmitQueue {
     this.sackedOut = 0;
   }
 }
+
+/** What all connections share that have nothing in flight. It stays empty: `bookNew` takes another to append to. */
+export const NOTHING_IN_FLIGHT = new RetransmitQueue();

@@ -82,7 +82,7 @@ export function transmit(tcp: TcpContext, tcb: Tcb, lo: number, hi: number, flag
   const route = routeOf(tcp, tcb);
   if (route === null) return -Errno.EHOSTUNREACH;
   const from = lo < 0 ? 0 : lo;
-  const payloadLen = Math.max(0, Math.min(hi, tcb.sendQueue.endOffset) - from);
+  const payloadLen = Math.max(0, Math.min(hi, tcb.writtenOffset) - from);
   const optionsLen = (flags & Flag.syn) !== 0 ? synOptionsLen(tcb) : fixedOptionsLen(tcb) + sackOptionLen(tcb);
   const headerLen = wire.HEADER_LEN + optionsLen;
   const skb = env.pool.alloc(headerLen + payloadLen);

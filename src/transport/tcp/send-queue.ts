@@ -19,9 +19,12 @@ class SendPage {
   next: SendPage | null = null;
 }
 
-/** The records of pages no queue uses now, for all connections of a host: the next one finds a warm record. */
+/** Queues and records of pages not in use now, for all connections of a host: the next one finds a warm record. */
 export class SendPagePool {
   readonly arena: Arena;
+  /** The queue of every connection that has nothing to send. It stays empty, and knows no offset. */
+  readonly empty = new SendQueue(this, -1);
+  private readonly queues: SendQueue[] = [];
   private free: SendPage | null = null;
   private idle = 0;
 
@@ -43,13 +46,27 @@ export class SendPagePool {
     page.next = this.free;
     this.free = page;
   }
+
+  /** An empty queue of one's own, that begins at `offset`. */
+  takeQueue(offset: number): SendQueue {
+    const queue = this.queues.pop();
+    if (queue === undefined) return new SendQueue(this, offset);
+    queue.startOffset = queue.endOffset = offset;
+    return queue;
+  }
+
+  /** *Takes* a queue back that is empty. */
+  putQueue(queue: SendQueue): void {
+    assert(queue.pages === 0, "send queue given back that is in use");
+    if (this.queues.length < MAX_IDLE_RECORDS) this.queues.push(queue);
+  }
 }
 
 export class SendQueue {
   /** Stream offset of the first byte kept: everything before it is acknowledged. */
-  startOffset = 0;
+  startOffset: number;
   /** Stream offset one past the last byte written by the process (RFC 9293 has no name; Linux write_seq). */
-  endOffset = 0;
+  endOffset: number;
   /** Pages owned. */
   pages = 0;
   private readonly pool: SendPagePool;
@@ -58,8 +75,10 @@ export class SendQueue {
   /** Where the last copy ended: the next one usually starts there. */
   private cursor: SendPage | null = null;
 
-  constructor(pool: SendPagePool) {
+  constructor(pool: SendPagePool, offset: number) {
     this.pool = pool;
+    this.startOffset = offset;
+    this.endOffset = offset;
   }
 
   /** Bytes written and not acknowledged. */
@@ -69,6 +88,7 @@ export class SendQueue {
 
   /** Copies in up to `len` bytes (*borrows* `bytes`); returns how many fitted in memory, 0 when the arena is out. */
   append(bytes: Uint8Array, at: number, len: number): number {
+    assert(this.startOffset >= 0, "the send queue that all share stays empty");
     const { arena } = this.pool;
     let copied = 0;
     while (copied < len) {

@@ -214,7 +214,7 @@ describe("a stream", () => {
     const sent = Uint8Array.from({ length: 400_000 }, (_, i) => (i * 31 + (i >> 8)) & 255);
     const got: Uint8Array[] = [];
     let written = 0;
-    for (let turns = 0; turns < 5000 && server.receiveQueue.readOffset < sent.length; turns++) {
+    for (let turns = 0; turns < 5000 && server.readOffset < sent.length; turns++) {
       const n = wire.a.tcp.send(client, sent, written, sent.length - written, 0);
       if (n > 0) written += n;
       wire.runFor(MILLISECOND);

@@ -151,7 +151,7 @@ describe("send queue", () => {
       fc.property(sizes, fc.integer({ min: 0, max: 1 << 20 }), (writes, seed) => {
         const prng = new Prng(seed);
         const arena = new Arena({ smallSlots: 64, frameSlots: 64, pageSlots: 16 });
-        const queue = new SendQueue(new SendPagePool(arena));
+        const queue = new SendQueue(new SendPagePool(arena), 0);
         const all = new Uint8Array(writes.reduce((a, b) => a + b));
         prng.fill(all);
         let at = 0;
@@ -179,10 +179,10 @@ describe("send queue", () => {
   test("leaves a quarter of the slots to frames in motion, and the small ones to short queues", () => {
     const arena = new Arena({ smallSlots: 8, frameSlots: 8, pageSlots: 0 });
     const pool = new SendPagePool(arena);
-    const long = new SendQueue(pool);
+    const long = new SendQueue(pool, 0);
     expect(long.append(new Uint8Array(100_000), 0, 100_000)).toBe(6 * 2048);
     expect(long.append(new Uint8Array(1), 0, 1)).toBe(0);
-    const short = new SendQueue(pool);
+    const short = new SendQueue(pool, 0);
     expect(short.append(new Uint8Array(10_000), 0, 10_000)).toBe(6 * 256);
     expect(arena.outstanding).toBe(12);
     long.clear();

@@ -1,7 +1,9 @@
 /** The rows behind a Tcb's numbers: every name has a place of its own, and what is shared is never written. */
 import { describe, expect, test } from "vitest";
+import { SECOND } from "../../base/time.ts";
 import { TcpState } from "../port.ts";
 import { SocketOption, TcpOption } from "./options.ts";
+import { NOTHING_IN_FLIGHT } from "./retransmit-queue.ts";
 import type { Tcb } from "./tcb.ts";
 import { RowWord, TcbFields, TcbRows } from "./tcb-fields.ts";
 import { TestHost, TestPeer } from "./tcp-testing.ts";
@@ -71,6 +73,29 @@ describe("the fields of a Tcb", () => {
     expect([child.keepalive, child.keepaliveTimeNs]).toEqual([true, 10e9]);
     host.tcp.setOption(child, SOL_TCP, TcpOption.keepIdle, 20);
     expect([child.keepaliveTimeNs, listener.keepaliveTimeNs]).toEqual([20e9, 10e9]);
+  });
+
+  test("a connection that waits has no queue and no timer of its own; its offsets go on where they were", () => {
+    const host = new TestHost();
+    const peer = new TestPeer(host);
+    const { tcb, iss } = peer.open(host.listen(80), {}, 1000);
+    const { sendPages, receiveRecords } = host.tcp.context;
+    const queues = () => [tcb.sendQueue, tcb.receiveQueue, tcb.retransmitQueue];
+    const shared = [sendPages.empty, receiveRecords.empty, NOTHING_IN_FLIGHT];
+    const isShared = () => queues().map((queue, i) => queue === shared[i]);
+    expect(isShared()).toEqual([true, true, true]);
+    for (const round of [1, 2]) {
+      const [seq, ack] = [1001 + 8 * (round - 1), iss + 1 + 6 * (round - 1)];
+      peer.send({ flags: "P.", seq, ack, data: "question" });
+      host.write(tcb, "answer");
+      expect(isShared()).toEqual([false, false, false]);
+      expect(host.readText(tcb)).toBe("question");
+      peer.send({ flags: ".", seq: seq + 8, ack: ack + 6 });
+      expect(isShared()).toEqual([true, true, true]);
+      host.advance(2 * SECOND);
+      expect([tcb.xmitTimer, tcb.delackTimer]).toEqual([null, null]);
+      expect([tcb.readOffset, tcb.writtenOffset]).toEqual([8 * round, 6 * round]);
+    }
   });
 
   test("a connection without trouble has no memory for it", () => {

@@ -140,6 +140,8 @@ const DOUBLES = {
   smallSentOffset: 0,
   /** Offset up to which the process asked for a push: PSH goes on the segment that reaches it. */
   pushOffset: 0,
+  /** @internal `writtenOffset` while the connection has no send queue of its own. */
+  writtenOffsetAtRest: 0,
 
   // ── windows and buffers ───────────────────────────────────────────────────────────────────────────────────────
   /** Dynamic right-sizing: receive RTT, what the reader took in the last one (Linux rcv_rtt_est, rcvq_space). */
@@ -186,8 +188,6 @@ const DOUBLES = {
   lastAckNs: 0,
 
   // ── life ──────────────────────────────────────────────────────────────────────────────────────────────────────
-  bytesAcked: 0,
-  bytesReceived: 0,
   segmentsIn: 0,
   segmentsOut: 0,
 
@@ -212,7 +212,7 @@ const FACTS = {
   hashed: false,
 
   // ── send sequence space ───────────────────────────────────────────────────────────────────────────────────────
-  /** FIN requested; it takes the offset `sendQueue.endOffset`. */
+  /** FIN requested; it takes the offset `writtenOffset`. */
   finQueued: false,
   finSent: false,
   /** The reader has met the end of the stream (Linux moves copied_seq past the FIN). */

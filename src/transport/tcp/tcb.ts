@@ -28,9 +28,9 @@ import { INITIAL_CWND_SEGMENTS, MSS_DEFAULT_BYTES } from "./constants.ts";
 import type { Listener } from "./listener-queues.ts";
 import type { PortOwner } from "./ports.ts";
 import { NOTHING_OUT_OF_ORDER, type Reassembly } from "./reassembly.ts";
-import { ReceiveQueue, type ReceiveRecords } from "./receive-queue.ts";
-import { RetransmitQueue } from "./retransmit-queue.ts";
-import { type SendPagePool, SendQueue } from "./send-queue.ts";
+import type { ReceiveQueue, ReceiveRecords } from "./receive-queue.ts";
+import { NOTHING_IN_FLIGHT, type RetransmitQueue } from "./retransmit-queue.ts";
+import type { SendPagePool, SendQueue } from "./send-queue.ts";
 import { CaState, type RowPlace, RowWord, TcbFields, XmitTimer } from "./tcb-fields.ts";
 
 export { CaState, RowWord, XmitTimer } from "./tcb-fields.ts";
@@ -203,11 +203,14 @@ export class Tcb extends TcbFields {
   rcvMssBytes = 0;
 
   // ── send sequence space ───────────────────────────────────────────────────────────────────────────────────────
-  readonly sendQueue: SendQueue;
-  readonly retransmitQueue = new RetransmitQueue();
+  /** One's own while there are bytes that are not acknowledged. */
+  sendQueue: SendQueue;
+  /** One's own while something is in flight. */
+  retransmitQueue: RetransmitQueue = NOTHING_IN_FLIGHT;
 
   // ── receive sequence space ────────────────────────────────────────────────────────────────────────────────────
-  readonly receiveQueue: ReceiveQueue;
+  /** One's own while there are bytes to read. */
+  receiveQueue: ReceiveQueue;
   /** One's own once something is out of order; until then, what all share that have nothing. */
   reassembly: Reassembly = NOTHING_OUT_OF_ORDER;
 
@@ -240,10 +243,32 @@ export class Tcb extends TcbFields {
     this.connId = connId;
     this.localAddress = any;
     this.remoteAddress = any;
-    this.sendQueue = new SendQueue(memory.sendPages);
-    this.receiveQueue = new ReceiveQueue(memory.receiveRecords);
+    this.sendQueue = memory.sendPages.empty;
+    this.receiveQueue = memory.receiveRecords.empty;
     this.congestion = congestion;
     this.outputOptions = options;
+  }
+
+  /** Stream offset one past the last byte written by the process (RFC 9293 has no name; Linux write_seq). */
+  get writtenOffset(): number {
+    const { endOffset } = this.sendQueue;
+    return endOffset < 0 ? this.writtenOffsetAtRest : endOffset;
+  }
+
+  /** Stream offset of the next byte a read returns (RFC 9293 has no name; Linux copied_seq). */
+  get readOffset(): number {
+    const { readOffset } = this.receiveQueue;
+    return readOffset < 0 ? this.bytesReceived : readOffset;
+  }
+
+  /** Bytes that came in order. */
+  get bytesReceived(): number {
+    return this.finReceived ? this.rcvNxtOffset - 1 : this.rcvNxtOffset;
+  }
+
+  /** Bytes the peer has acknowledged; that of our FIN counts one. */
+  get bytesAcked(): number {
+    return Math.max(0, this.sndUnaOffset);
   }
 
   /** Starts the send sequence space: offset −1, the SYN, is the next to send. */
@@ -311,7 +336,7 @@ export class Tcb extends TcbFields {
 
   /** Bytes (and FIN) not yet sent for the first time. */
   get hasUnsent(): boolean {
-    return this.sndNxtOffset < this.sendQueue.endOffset || (this.finQueued && !this.finSent);
+    return this.sndNxtOffset < this.writtenOffset || (this.finQueued && !this.finSent);
   }
 
   /** SO_ERROR: the pending error, once; errno > 0 or 0. */

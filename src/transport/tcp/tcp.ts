@@ -182,13 +182,16 @@ export class Tcp {
     if (state === TcpState.close || state === TcpState.listen) return -Errno.EPIPE;
     if (len === 0) return 0;
     const room = state === TcpState.established || state === TcpState.closeWait ? this.sendSpace(tcb) : 0;
-    const taken = room > 0 ? tcb.sendQueue.append(bytes, at, Math.min(len, room)) : 0;
+    const taken = room > 0 ? tcp.ownSendQueue(tcb).append(bytes, at, Math.min(len, room)) : 0;
     if (taken < len) this.refuse(tcb);
     // Packet memory is short, not the send buffer: nothing to wait for but the peer's next segment.
     tcb.starved = taken < Math.min(len, room) && tcb.sendQueue.length > 0;
-    if (taken === 0) return room > 0 && tcb.sendQueue.length === 0 ? -Errno.ENOBUFS : -Errno.EAGAIN;
+    if (taken === 0) {
+      tcp.dropSendQueue(tcb);
+      return room > 0 && tcb.sendQueue.length === 0 ? -Errno.ENOBUFS : -Errno.EAGAIN;
+    }
     const more = (flags & MessageFlag.more) !== 0;
-    if (!more) tcb.pushOffset = tcb.sendQueue.endOffset;
+    if (!more) tcb.pushOffset = tcb.writtenOffset;
     pushPending(tcp, tcb, more ? tcb.nonagle | Nagle.cork : tcb.nonagle);
     return taken;
   }
@@ -203,7 +206,7 @@ export class Tcp {
     const tcp = this.context;
     if (tcb.noSpace) return;
     tcb.noSpace = true;
-    if (tcp.traced(tcb.connId)) tcp.env.trace.stamp(Point.held, tcb.connId, Held.fullQueue, tcb.sendQueue.endOffset);
+    if (tcp.traced(tcb.connId)) tcp.env.trace.stamp(Point.held, tcb.connId, Held.fullQueue, tcb.writtenOffset);
   }
 
   // ── bytes in ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -222,6 +225,7 @@ export class Tcp {
   receiveTake(tcb: Tcb, n: number): void {
     const tcp = this.context;
     tcb.receiveQueue.take(n);
+    tcp.dropReceiveQueue(tcb);
     if (tcb.state === TcpState.close) return;
     adjustReceiveBuffer(tcp, tcb);
     onBytesRead(tcp, tcb, n);

@@ -130,7 +130,7 @@ describe("tracepoints", () => {
     peer.send({ flags: ".", seq: 1001, ack: iss + 7 + 9 * 1460, window: 0 });
     expect(log.take()).toEqual(["zeroWindow 2 1 13146", `acked 2 13146 ${20 * 1460}`, `held 2 ${Held.rwnd} 13146`]);
     while (host.write(tcb, new Uint8Array(50_000)) > 0);
-    expect(log.take()).toEqual([`held 2 ${Held.fullQueue} ${tcb.sendQueue.endOffset}`]);
+    expect(log.take()).toEqual([`held 2 ${Held.fullQueue} ${tcb.writtenOffset}`]);
   });
 
   test("mask −1 records nothing and gives no frame ids", () => {

@@ -43,7 +43,7 @@ export function startReceiveWindow(tcb: Tcb, nowNs: Ns): void {
   tcb.windowClamp = tcb.windowClampUser > 0 ? Math.min(full, tcb.windowClampUser) : full;
   tcb.rcvSsthresh = Math.min(tcb.rcvWnd, tcb.windowClamp);
   tcb.drsSpaceBytes = Math.min(tcb.rcvWnd, INITIAL_CWND_SEGMENTS * tcb.advMssBytes);
-  tcb.drsOffset = tcb.receiveQueue.readOffset;
+  tcb.drsOffset = tcb.readOffset;
   tcb.drsStartNs = nowNs;
 }
 
@@ -141,7 +141,7 @@ export function measureReceiveRtt(tcb: Tcb, nowNs: Ns): void {
 export function adjustReceiveBuffer(tcp: TcpContext, tcb: Tcb): void {
   const now = tcp.nowNs;
   if (tcb.rcvRttNs === 0 || now - tcb.drsStartNs < tcb.rcvRttNs) return;
-  const readOffset = tcb.receiveQueue.readOffset;
+  const readOffset = tcb.readOffset;
   const copied = readOffset - tcb.drsOffset;
   if (copied > tcb.drsSpaceBytes) {
     const { sysctl } = tcp.env;
