@@ -15,38 +15,48 @@ import type { Tcb } from "./tcb.ts";
  * segments that were acknowledged together, which none of them waited for.
  */
 export function onRttSample(tcp: TcpContext, tcb: Tcb, rttNs: Ns, latestNs: Ns = rttNs): void {
-  const rtoMinNs = tcp.rtoMinNs;
-  const sample = Math.max(1, rttNs);
   if (latestNs < tcb.minRttNs) tcb.minRttNs = Math.max(1, latestNs);
-  if (tcb.srttNs === 0) {
-    tcb.srttNs = sample;
-    tcb.mdevNs = sample / 2;
-    tcb.rttvarNs = Math.max(tcb.mdevNs * 4, rtoMinNs);
-    tcb.mdevMaxNs = tcb.rttvarNs;
-    tcb.rttSeqOffset = tcb.sndNxtOffset;
-  } else {
-    smooth(tcb, sample, rtoMinNs);
-  }
+  if (tcb.srttNs === 0) startEstimate(tcp, tcb, rttNs);
+  else smooth(tcp, tcb, rttNs);
   tcb.backoff = 0;
   setRto(tcp, tcb);
 }
 
-/** `mdevMaxNs` and `rttvarNs` are four times a deviation, as in Linux, so that RTO = srtt + rttvar. */
-function smooth(tcb: Tcb, sample: Ns, rtoMinNs: Ns): void {
-  const error = sample - tcb.srttNs;
-  tcb.srttNs = Math.max(1, tcb.srttNs + error / 8);
-  const growth = Math.abs(error) - tcb.mdevNs;
-  tcb.mdevNs += error < 0 && growth > 0 ? growth / 32 : growth / 4;
-  const spread = tcb.mdevNs * 4;
-  if (spread > tcb.mdevMaxNs) {
-    tcb.mdevMaxNs = spread;
-    if (tcb.mdevMaxNs > tcb.rttvarNs) tcb.rttvarNs = tcb.mdevMaxNs;
+/** The first measurement of a connection: RTO = 3 × RTT, at least the minimum. */
+function startEstimate(tcp: TcpContext, tcb: Tcb, rttNs: Ns): void {
+  const sample = Math.max(1, rttNs);
+  tcb.srttNs = sample;
+  tcb.mdevNs = sample / 2;
+  tcb.rttvarNs = tcb.mdevMaxNs = Math.max(sample * 2, tcp.rtoMinNs);
+  tcb.rttSeqOffset = tcb.sndNxtOffset;
+}
+
+/**
+ * `mdevMaxNs` and `rttvarNs` are four times a deviation, as in Linux, so that RTO = srtt + rttvar.
+ *
+ * Runs for every ACK: it takes the sample as it came and touches each number once, since a number that is computed for
+ * a call (a setter that is not inlined, too) is an object.
+ */
+function smooth(tcp: TcpContext, tcb: Tcb, rttNs: Ns): void {
+  const { srttNs, rttvarNs } = tcb;
+  let { mdevNs, mdevMaxNs } = tcb;
+  const error = Math.max(1, rttNs) - srttNs;
+  const growth = Math.abs(error) - mdevNs;
+  mdevNs += error < 0 && growth > 0 ? growth / 32 : growth / 4;
+  tcb.srttNs = Math.max(1, srttNs + error / 8);
+  tcb.mdevNs = mdevNs;
+  let variationNs = rttvarNs;
+  if (mdevNs * 4 > mdevMaxNs) {
+    mdevMaxNs = mdevNs * 4;
+    variationNs = Math.max(rttvarNs, mdevMaxNs);
   }
   if (tcb.sndUnaOffset > tcb.rttSeqOffset) {
-    if (tcb.mdevMaxNs < tcb.rttvarNs) tcb.rttvarNs -= (tcb.rttvarNs - tcb.mdevMaxNs) / 4;
+    if (mdevMaxNs < variationNs) variationNs -= (variationNs - mdevMaxNs) / 4;
+    mdevMaxNs = tcp.rtoMinNs;
     tcb.rttSeqOffset = tcb.sndNxtOffset;
-    tcb.mdevMaxNs = rtoMinNs;
   }
+  if (mdevMaxNs !== tcb.mdevMaxNs) tcb.mdevMaxNs = mdevMaxNs;
+  if (variationNs !== rttvarNs) tcb.rttvarNs = variationNs;
 }
 
 /** RTO from the present estimate (Linux tcp_set_rto, tcp_bound_rto); whole microseconds. */
