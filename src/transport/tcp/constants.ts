@@ -64,7 +64,7 @@ export const FIN_TIMEOUT_MAX_S = 120;
 /** How many established, half-open and TIME_WAIT entries one host keeps (law 10; Linux is bounded by memory). */
 export const MAX_CONNECTIONS = 1 << 18;
 /**
- * Records of each kind (segments in flight, pages, runs) a host keeps to use again: as many as the largest window of one
- * connection has segments, so that bulk makes no garbage. More are left to the collector.
+ * Records of each kind (segments in flight, pages, runs) a host keeps to use again: as many as the largest window of
+ * one connection has segments, so that bulk makes no garbage. More are left to the collector.
  */
 export const MAX_IDLE_RECORDS = 8192;
