@@ -67,4 +67,4 @@ export const MAX_CONNECTIONS = 1 << 18;
  * Records of each kind (segments in flight, pages, runs) a host keeps to use again: as many as the largest window of
  * one connection has segments, so that bulk makes no garbage. More are left to the collector.
  */
-export const MAX_IDLE_RECORDS = 8192;
+export const MAX_IDLE_RECORDS = 4608;
