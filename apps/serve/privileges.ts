@@ -13,6 +13,8 @@ export interface Identity {
   readonly gid: number;
   /** For people. */
   readonly name: string;
+  /** Root came by way of sudo, so that whoever types the next command needs it too. */
+  readonly bySudo: boolean;
 }
 
 /** The user who called sudo; without one (or if it was root) nobody. */
@@ -20,9 +22,9 @@ export function unprivileged(env: NodeJS.ProcessEnv = process.env): Identity {
   const uid = Number(env["SUDO_UID"] ?? 0);
   const gid = Number(env["SUDO_GID"] ?? 0);
   if (Number.isInteger(uid) && uid > 0 && Number.isInteger(gid) && gid > 0) {
-    return { uid, gid, name: env["SUDO_USER"] ?? `uid ${uid}` };
+    return { uid, gid, name: env["SUDO_USER"] ?? `uid ${uid}`, bySudo: true };
   }
-  return { uid: NOBODY, gid: NOBODY, name: "nobody" };
+  return { uid: NOBODY, gid: NOBODY, name: "nobody", bySudo: false };
 }
 
 /**

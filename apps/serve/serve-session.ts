@@ -72,10 +72,11 @@ const SITE_PORT = 3000;
 
 /**
  * Starts everything below the control server. Rejects with `CommandError`: a busy port asked for, a device that cannot
- * be opened, a privilege that is missing.
+ * be opened, a privilege that is missing. `onNote`: a line for people about what happens later (a peer of a stream
+ * socket came too many, or spoke nonsense).
  */
-export function startServer(options: ServeOptions): Promise<RunningServer> {
-  return options.uplink === undefined ? startSimulated(options) : startOnUplink(options, options.uplink);
+export function startServer(options: ServeOptions, onNote: (note: string) => void): Promise<RunningServer> {
+  return options.uplink === undefined ? startSimulated(options) : startOnUplink(options, options.uplink, onNote);
 }
 
 async function startSimulated(options: ServeOptions): Promise<RunningServer> {
@@ -102,9 +103,13 @@ async function startSimulated(options: ServeOptions): Promise<RunningServer> {
 }
 
 /** On a real link only the outside sends requests, so nothing is warmed up: its counters are the outside's. */
-async function startOnUplink(options: ServeOptions, asked: Uplink): Promise<RunningServer> {
+async function startOnUplink(
+  options: ServeOptions,
+  asked: Uplink,
+  onNote: (note: string) => void,
+): Promise<RunningServer> {
   const placement = uplinkPlacement(asked, options.link);
-  const uplink = await openUplink(asked, placement);
+  const uplink = await openUplink(asked, placement, onNote);
   const session = await openSession(options, { placement, uplink, sitePort: options.port || SITE_PORT }).catch(
     async (error) => {
       await uplink.close();
@@ -120,7 +125,7 @@ async function startOnUplink(options: ServeOptions, asked: Uplink): Promise<Runn
     return {
       ...running(session, 0),
       notes: dropped === undefined ? [] : [dropped],
-      outside: uplink.guide(identity !== undefined && identity.name === "nobody"),
+      outside: uplink.guide(identity?.bySudo === false),
       truthLabel: TRUTH_REAL,
     };
   } catch (error) {

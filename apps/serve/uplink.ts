@@ -29,12 +29,16 @@ export interface OpenUplink {
 }
 
 /** Rejects with `CommandError`: what is missing and how to get it; exit code 3 for a privilege. */
-export async function openUplink(asked: Uplink, placement: Placement): Promise<OpenUplink> {
+export async function openUplink(
+  asked: Uplink,
+  placement: Placement,
+  onNote: (note: string) => void,
+): Promise<OpenUplink> {
   const nic = placement.uplinkNic as NonNullable<Placement["uplinkNic"]>;
   try {
     return asked.device.kind === "tap"
       ? tapUplink(asked.device.name, nic.mac, placement)
-      : await streamUplink(asked.device.path, nic, placement);
+      : await streamUplink(asked.device.path, nic, placement, onNote);
   } catch (thrown) {
     if (!(thrown instanceof HostDeviceError)) throw thrown;
     const isPrivilege = thrown.code === "EPERM" || thrown.code === "EACCES";
@@ -67,10 +71,12 @@ async function streamUplink(
   text: string,
   { name, mac }: NonNullable<Placement["uplinkNic"]>,
   { outsideCidr }: Placement,
+  onNote: (note: string) => void,
 ): Promise<OpenUplink> {
   const rings = new StreamRings();
   let ringKernel = () => {};
-  const pump = await StreamPump.start({ rings, address: parseStreamAddress(text), ringKernel: () => ringKernel() });
+  const address = parseStreamAddress(text);
+  const pump = await StreamPump.start({ rings, address, onNote, ringKernel: () => ringKernel() });
   return {
     device: { kind: "stream", name, mac, rings: rings.buffer },
     usedRoot: false,

@@ -12,7 +12,7 @@ import type { ServeConn } from "./serve-conn.ts";
 
 /** How long a client may take (contract §4). */
 export interface Timeouts {
-  /** From the first byte of a head to its last; and from accept to the first byte. Over → 408. */
+  /** From the first byte of a head to its last: over → 408. From accept to the first byte: over → closed in silence. */
   readonly headNs: Ns;
   /** Between two pieces of a body. Over → 408. */
   readonly bodyNs: Ns;

@@ -133,13 +133,17 @@ describe("serve --stream", () => {
     }
   });
 
-  it("says how a virtual machine joins", async () => {
+  it("says how a virtual machine joins, and what became of one that spoke nonsense", async () => {
     const directory = mkdtempSync(join(tmpdir(), "sojourn-stream-"));
     const path = join(directory, "wire");
     try {
       const server = await serveAloud("--stream", path);
       await expect.poll(() => server.out).toContain("Ctrl-C stops");
       expect(server.out).toContain(`-netdev stream,id=n0,server=off,addr.type=unix,addr.path=${path}`);
+      // A frame of no bytes at all.
+      const peer = connect(path, () => peer.write(new Uint8Array(4)));
+      await new Promise((resolve) => peer.once("close", resolve));
+      await expect.poll(() => server.err).toMatch(/^stream .*: .*closed/m);
       expect((await server.stop()).code).toBe(0);
     } finally {
       rmSync(directory, { recursive: true, force: true });

@@ -178,7 +178,7 @@ function uplinkOf(flags: ServeFlags): Uplink | undefined {
 async function serve(flags: ServeFlags, terminal: Terminal): Promise<void> {
   const options = toServeOptions(flags);
   if (terminal.isInteractive && !flags.quiet) terminal.err("starting\r");
-  const running = await startServer(options);
+  const running = await startServer(options, (note) => flags.quiet || terminal.err(`${note}\n`));
   const stop = signals();
   const cleanups: (() => void | Promise<void>)[] = [() => running.close(), stop.release];
   try {
